@@ -1,0 +1,1 @@
+"""Preference training: losses, the log-prob engine and the trainers."""

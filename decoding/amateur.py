@@ -1,0 +1,107 @@
+"""The contrast branch that another model reads: a smaller one, or the same without its adapter."""
+
+from __future__ import annotations
+
+import functools
+from functools import lru_cache
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from .method import Branch, Inputs
+from .refusals import unwrapped
+from .vocabulary import check_same_vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CONTEXTS = ("full", "last_token")
+
+
+def amateur_branch(
+    model: PreTrainedModel, inputs: Inputs, amateur: Any, context: str = "full"
+) -> Branch:
+    """Let an amateur read the main prompts.
+
+    Args:
+        model: The expert.
+        inputs: The main prompts.
+        amateur: A loaded model, a hub id or path, or "base" for the expert without its adapter.
+        context: "full" shows the amateur the whole prompt, "last_token" only its last token.
+
+    Raises:
+        ValueError: No amateur, an unknown context, another vocabulary, or no adapter to take off.
+    """
+    if amateur is None:
+        raise ValueError(
+            "contrastive decoding needs an amateur, got None. Pass amateur=a loaded model, a hub "
+            "id or path, or 'base' for a PEFT model without its adapter."
+        )
+    if context not in CONTEXTS:
+        raise ValueError(f"amateur_context must be one of {', '.join(CONTEXTS)}, got {context!r}.")
+    if amateur == "base":
+        reader = without_adapter(model)
+    else:
+        reader = unwrapped(loaded(amateur) if isinstance(amateur, str) else amateur)
+        check_same_vocabulary(model, reader)
+    start = -1 if context == "last_token" else 0
+    seen = {key: inputs[key][:, start:] for key in ("input_ids", "attention_mask")}
+    return Branch(seen, reader)
+
+
+@lru_cache(maxsize=2)
+def loaded(name: str) -> PreTrainedModel:
+    """Load an amateur by hub id or path, in the dtype it was saved in, once."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return AutoModelForCausalLM.from_pretrained(name, dtype="auto").to(device).eval()
+
+
+def without_adapter(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model as it is under its PEFT adapter, sharing every weight.
+
+    Only the modules on the way to an adapter are cloned, so nothing is switched on or off and the
+    user's model, also in another thread, keeps its adapter.
+
+    Raises:
+        ValueError: The model has no adapter, or it is merged into the weights.
+    """
+    bare = _bare(model)
+    if bare is model:
+        raise ValueError(
+            "amateur='base' contrasts a PEFT model with itself without its adapter, but this model "
+            "has no adapter. Load one with PeftModel.from_pretrained, or name another amateur."
+        )
+    return bare
+
+
+def _bare(module: Any) -> Any:
+    if isinstance(module, BaseTunerLayer):
+        if module.merged:
+            raise ValueError(
+                "amateur='base' needs the adapter beside the weights, but it is merged into them. "
+                "Call unmerge_adapter() first, or load the model again."
+            )
+        return module.get_base_layer()
+    if isinstance(module, ModulesToSaveWrapper):
+        return module.original_module
+    children = {name: _bare(child) for name, child in module._modules.items() if child is not None}
+    if all(child is module._modules[name] for name, child in children.items()):
+        return module
+    return _clone(module, children)
+
+
+def _clone(module: nn.Module, children: dict[str, nn.Module]) -> nn.Module:
+    clone = object.__new__(type(module))
+    clone.__dict__.update(module.__dict__)
+    clone.__dict__["_modules"] = {**module._modules, **children}
+    if "_hf_hook" in module.__dict__:
+        # accelerate binds the hooked forward to the original module.
+        hooked = module.__dict__["forward"]
+        clone.__dict__["_old_forward"] = MethodType(type(module).forward, clone)
+        clone.__dict__["forward"] = functools.partial(hooked.func, clone)
+    return clone

@@ -1,0 +1,93 @@
+"""Checks on what the user hands to a decoding call, made before any forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .method import Inputs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def checked(inputs: Inputs, name: str, model: PreTrainedModel, rows: int | None = None) -> Inputs:
+    """Return the inputs with an attention mask, or say what is wrong with them.
+
+    Args:
+        inputs: What `generate` takes, with `input_ids` of shape `[rows, length]`.
+        name: What to call them in an error.
+        model: The model that will read them.
+        rows: How many rows there must be.
+
+    Raises:
+        ValueError: No ids, an empty prompt, no mask for several rows, right padding, or a row
+            count other than `rows`.
+    """
+    ids = inputs.get("input_ids")
+    if not isinstance(ids, Tensor) or ids.ndim != 2:
+        raise ValueError(
+            f"{name} needs input_ids, a [rows, length] tensor, got {describe(ids)}. Tokenize with "
+            "return_tensors='pt', or use contralign.decoding.encode."
+        )
+    if rows is not None and len(ids) != rows:
+        raise ValueError(
+            f"{name} must have one row for each of the {rows} main prompts, got {len(ids)}."
+        )
+    mask = inputs.get("attention_mask")
+    if mask is None:
+        if len(ids) > 1:
+            raise ValueError(
+                f"{name} has {len(ids)} rows and no attention_mask, so its padding can't be told "
+                "from its text. Pass the mask that the tokenizer returns."
+            )
+        mask = torch.ones_like(ids)
+    _check_padding(mask, ids, name, model)
+    return {**inputs, "attention_mask": mask}
+
+
+def _check_padding(mask: Tensor, ids: Tensor, name: str, model: PreTrainedModel) -> None:
+    if mask.shape != ids.shape:
+        raise ValueError(
+            f"{name} needs an attention_mask of the shape of input_ids, {tuple(ids.shape)}, got "
+            f"{tuple(mask.shape)}."
+        )
+    empty = (mask.sum(-1) == 0).nonzero().flatten().tolist()
+    if empty or not mask.numel():
+        raise ValueError(f"{name} has empty prompts in rows {empty}. Give each at least one token.")
+    padded = (mask[:, 1:] < mask[:, :-1]).any(-1).nonzero().flatten().tolist()
+    if padded and not model.config.is_encoder_decoder:
+        raise ValueError(
+            f"{name} must be padded on the left, so that every row's last token stands last, but "
+            f"rows {padded} have padding after text. Tokenize with padding_side='left'."
+        )
+
+
+def check_room(model: PreTrainedModel, length: int, room: int, name: str) -> None:
+    """Refuse a prompt of `length` tokens that with `room` new ones outgrows the model's context.
+
+    Raises:
+        ValueError: The sum is more than the config's `max_position_embeddings`.
+    """
+    config = model.config.get_text_config(decoder=True)
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is not None and not model.config.is_encoder_decoder and length + room > limit:
+        raise ValueError(
+            f"{name} has {length} tokens and up to {room} more are to come, but the model's "
+            f"context holds {limit}. Shorten the prompt or lower max_new_tokens."
+        )
+
+
+def as_branches(branch: Inputs | Sequence[Inputs] | None) -> list[Inputs]:
+    """Accept one branch's inputs, a list of them, or none."""
+    if branch is None:
+        return []
+    return [branch] if isinstance(branch, Mapping) else list(branch)
+
+
+def describe(value: object) -> str:
+    """Say what came instead of what was asked for."""
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

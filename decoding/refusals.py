@@ -1,0 +1,72 @@
+"""What can't be decoded with a contrast, refused by name before anything runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from peft import PeftModel
+from transformers import GenerationMixin
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_REFUSED = {
+    "custom_generate": "replaces the loop that the contrast lives in",
+    "past_key_values": "goes on from a cache that the contrast branches don't have",
+    "inputs_embeds": "hides the tokens that the branches are checked against; pass input_ids",
+    "adapter_names": "names an adapter for each row, but a forward here has several branches' rows",
+    "negative_prompt_ids": "belongs to guidance_scale; use the method CFG with a branch",
+}
+_REFUSED_SETTINGS = {
+    "use_cache": (False, "the branches go on from their caches"),
+    "cache_implementation": ("paged", "continuous batching has no place for branches"),
+    "token_healing": (True, "it rewrites the main prompt's last token but no branch's"),
+    "assistant_early_exit": (None, "it drafts with the view itself and would spoil its cache"),
+    "use_mtp": (True, "it drafts with the view itself and would spoil its cache"),
+}
+
+
+def refuse_options(model: PreTrainedModel, options: dict[str, Any]) -> None:
+    """Refuse the options of one generate call that can't work.
+
+    Raises:
+        ValueError: Names the option, its value and why.
+    """
+    for name, reason in _REFUSED.items():
+        if options.get(name) is not None:
+            raise ValueError(f"{name} can't be combined with a decoding method: it {reason}.")
+    config = options.get("generation_config") or model.generation_config
+    for name, (bad, reason) in _REFUSED_SETTINGS.items():
+        value = options.get(name, getattr(config, name, None))
+        if value is not None and (bad is None or value == bad):
+            raise ValueError(
+                f"{name}={value!r} can't be combined with a decoding method: {reason}. Leave it "
+                "out."
+            )
+
+
+def unwrapped(model: Any) -> PreTrainedModel:
+    """Return the transformers model inside a PEFT or torch.compile wrapper, adapters active.
+
+    Raises:
+        ValueError: Prompt-learning PEFT, a model without `generate`, or one with its own.
+    """
+    model = getattr(model, "_orig_mod", model)
+    if isinstance(model, PeftModel):
+        if model.active_peft_config.is_prompt_learning:
+            raise ValueError(
+                f"{model.active_peft_config.peft_type.value} puts virtual tokens before every "
+                "prompt, which the branches can't share. Use LoRA or another adapter of weights."
+            )
+        model = model.get_base_model()
+    if not isinstance(model, GenerationMixin):
+        raise ValueError(
+            f"decoding needs a transformers model with generate, got {type(model).__name__}. Load "
+            "one with AutoModelForCausalLM."
+        )
+    if type(model).generate is not GenerationMixin.generate:
+        raise ValueError(
+            f"{type(model).__name__} has a generate of its own, which this engine doesn't know. "
+            "Use a model that inherits generate from transformers' GenerationMixin."
+        )
+    return model

@@ -1,0 +1,51 @@
+"""Form the plausible set again where later bans forbid every plausible token.
+
+A rule with a cutoff leaves few tokens; a ban that comes after it (min_new_tokens, bad words,
+repeated n-grams) can forbid them all, and then greedy search emits token 0, sampling raises and
+beam search returns nothing. The rule is applied again to an expert that may only say what is
+allowed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+if TYPE_CHECKING:
+    from .contrast import Contrast
+
+
+class Replausible(LogitsProcessor):
+    """Runs after the last ban and before temperature and top-p.
+
+    Where a row has no token left, the processors before it run a second time on that step.
+
+    Args:
+        contrast: Holds the rule and the raw logits of the step.
+        beams: Beam search hands processors log-probs.
+    """
+
+    def __init__(self, contrast: Contrast, *, beams: bool) -> None:
+        self.contrast, self.beams = contrast, beams
+        self.before = LogitsProcessorList()
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if not self.before:
+            return scores
+        dead = torch.isneginf(scores).all(-1, keepdim=True)
+        if not dead.any() or (logits := self.contrast.at(input_ids.shape[1])) is None:
+            return scores
+        allowed = ~torch.isneginf(self.before(input_ids, torch.zeros_like(scores)))
+        if not allowed.any(-1).all():
+            rows = (~allowed.any(-1)).nonzero().flatten().tolist()
+            raise ValueError(
+                f"the bans of this call leave no token at all to rows {rows}. Loosen "
+                "bad_words_ids, suppress_tokens, no_repeat_ngram_size or prefix_allowed_tokens_fn."
+            )
+        expert, *contrasts = (x.to(scores.device) for x in logits)
+        again = self.contrast.method.rule(expert.masked_fill(~allowed, -torch.inf), *contrasts)
+        again = torch.log_softmax(again, dim=-1) if self.beams else again
+        return torch.where(dead, self.before(input_ids, again), scores)

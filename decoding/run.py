@@ -1,0 +1,195 @@
+"""One branch read token by token, with its own prompt, cache and positions.
+
+Preparation is generate's own: a callable `custom_generate` hands back the ids, the config and the
+model kwargs right before decoding would start, whatever the architecture.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+
+from .inputs import check_room
+from .method import Inputs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.cache_utils import Cache
+    from transformers.utils import ModelOutput
+
+CACHE_NAMES = ("past_key_values", "cache_params")
+
+
+def cache_name(outputs: ModelOutput) -> str:
+    """The name under which a model returns its cache.
+
+    Raises:
+        ValueError: It returns none.
+    """
+    for name in CACHE_NAMES:
+        if outputs.get(name) is not None:
+            return name
+    raise ValueError(
+        "two-branch decoding needs a cache, but the model returned none. Use a model that "
+        "supports use_cache=True."
+    )
+
+
+class BranchRun:
+    """A prompt and what was generated after it, as one model reads them.
+
+    Args:
+        model: The model that reads this branch.
+        inputs: The branch's prompts, left padded, moved to the model's device.
+        name: What to call it in an error.
+        hidden: Keep the hidden states of each forward, for early exits.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, inputs: Inputs, name: str, *, hidden: bool = False
+    ) -> None:
+        self.model, self.inputs, self.name, self.hidden = model, inputs, name, hidden
+        self.outputs: ModelOutput
+        self.ids: Tensor
+        self.kwargs: dict[str, Any]
+        self.prompt_length = 0
+
+    @property
+    def cache(self) -> Cache:
+        """The cache after the last forward."""
+        return self.outputs[cache_name(self.outputs)]
+
+    @property
+    def generated(self) -> int:
+        """How many tokens after the prompt the cache holds."""
+        return self.ids.shape[1] - self.prompt_length
+
+    def prefill(
+        self,
+        rows: int,
+        room: int,
+        drafted: Tensor | None = None,
+        *,
+        record: bool = False,
+        **settings: Any,
+    ) -> Tensor:
+        """Read the prompts, and `drafted` tokens `[rows, n]` after them.
+
+        Args:
+            rows: A multiple of the prompts: each is read rows / prompts times (beams).
+            room: The most tokens that can come after the prompt.
+            drafted: Tokens that follow the prompt.
+            record: Let the cache roll back beyond a sliding window (assisted decoding).
+            **settings: Generation settings that shape the cache or the prefill.
+
+        Returns:
+            Logits `[rows, n + 1, vocab]` of the prompt's last token and of the drafted ones.
+
+        Raises:
+            ValueError: The prompt and `room` don't fit into the model's context.
+        """
+        self.ids, config, self.kwargs = self._prepared(rows, room, settings)
+        self.prompt_length = self.ids.shape[1]
+        check_room(self.model, self.prompt_length, room, self.name)
+        keep = 1
+        if drafted is not None and drafted.shape[1]:
+            keep += drafted.shape[1]
+            self.ids = torch.cat([self.ids, drafted.to(self.ids.device)], dim=1)
+            self._grow({}, drafted.shape[1])
+            if "logits_to_keep" in self.kwargs:
+                self.kwargs["logits_to_keep"] = keep
+        if record:
+            self.kwargs[next(n for n in CACHE_NAMES if n in self.kwargs)].activate_past_recording()
+        if self.hidden:
+            self.kwargs["output_hidden_states"] = True
+        self.outputs = self.model._prefill(self.ids, config, self.kwargs)
+        return self.outputs.logits[:, -keep:]
+
+    def advance(self, tokens: Tensor) -> Tensor:
+        """Read `tokens` `[rows, n]` and return their logits `[rows, n, vocab]`."""
+        count = tokens.shape[1]
+        check_room(self.model, self.ids.shape[1], count, self.name)
+        self.ids = torch.cat([self.ids, tokens.to(self.ids.device)], dim=1)
+        self._grow(self.outputs, count)
+        inputs = self.model.prepare_inputs_for_generation(
+            self.ids, next_sequence_length=count, **self.kwargs
+        )
+        if "logits_to_keep" in inputs:
+            inputs["logits_to_keep"] = count
+        self.outputs = self.model(**inputs, return_dict=True)
+        return self.outputs.logits[:, -count:]
+
+    def rewind(self, generated: int) -> None:
+        """Forget all but the first `generated` tokens after the prompt."""
+        dropped = self.generated - generated
+        if dropped <= 0:
+            return
+        self.cache.crop(-dropped)
+        self.ids = self.ids[:, :-dropped]
+        for key in _GROWING:
+            if self.kwargs.get(key) is not None:
+                self.kwargs[key] = self.kwargs[key][..., :-dropped]
+
+    def reorder(self, index: Tensor) -> None:
+        """Let row i go on from what row `index[i]` has read. Rows of one prompt only."""
+        self.cache.reorder_cache(index)
+        self.ids = self.ids.index_select(0, index.to(self.ids.device))
+
+    def _prepared(
+        self, rows: int, room: int, settings: dict[str, Any]
+    ) -> tuple[Tensor, GenerationConfig, dict[str, Any]]:
+        captured: dict[str, Any] = {}
+
+        def capture(
+            model: PreTrainedModel,
+            input_ids: Tensor,
+            logits_processor: object,
+            stopping_criteria: object,
+            generation_config: GenerationConfig,
+            **kwargs: Any,
+        ) -> Tensor:
+            captured.update(ids=input_ids, config=generation_config, kwargs=kwargs)
+            return input_ids
+
+        own = self.model.generation_config
+        copies = rows // len(self.inputs["input_ids"])
+        config = GenerationConfig(
+            max_new_tokens=room,
+            num_beams=copies,
+            do_sample=False,
+            use_cache=True,
+            bos_token_id=own.bos_token_id,
+            eos_token_id=own.eos_token_id,
+            pad_token_id=own.pad_token_id if own.pad_token_id is not None else 0,
+            decoder_start_token_id=own.decoder_start_token_id,
+            **settings,
+        )
+        device = self.model.device
+        inputs = {
+            # Weights that accelerate keeps offloaded are "meta"; its hooks then move the inputs.
+            key: x.to(device) if isinstance(x, Tensor) and device.type != "meta" else x
+            for key, x in self.inputs.items()
+        }
+        self.model.generate(**inputs, generation_config=config, custom_generate=capture)
+        return captured["ids"], captured["config"], captured["kwargs"]
+
+    def _grow(self, outputs: Any, count: int) -> None:
+        self.kwargs = self.model._update_model_kwargs_for_generation(
+            outputs,
+            self.kwargs,
+            is_encoder_decoder=self.model.config.is_encoder_decoder,
+            num_new_tokens=count,
+        )
+
+
+_GROWING = (
+    "attention_mask",
+    "position_ids",
+    "token_type_ids",
+    "mm_token_type_ids",
+    "decoder_attention_mask",
+    "decoder_position_ids",
+)

@@ -1,0 +1,95 @@
+"""Teacher-forced log-probs of given answers under a method: multiple choice through the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from .exits import check_readable, exit_logits
+from .inputs import as_branches, checked
+from .method import Branch, EarlyExit, Inputs, Method
+from .refusals import unwrapped
+from .run import BranchRun
+from .vocabulary import aligned
+
+
+@torch.no_grad()
+def score(
+    model: nn.Module,
+    inputs: Inputs,
+    answers: Sequence[Sequence[int]],
+    method: Method,
+    branch: Inputs | Sequence[Inputs] | None = None,
+) -> tuple[Float[Tensor, "rows tokens"], Bool[Tensor, "rows tokens"]]:
+    """Score one answer for each prompt, token by token, as the method would have decoded it.
+
+    Args:
+        model: A generating transformers model.
+        inputs: The main prompts, left padded; repeat a row to score several answers to it.
+        answers: Token ids of each row's answer, without special tokens unless they count.
+        method: What to score with.
+        branch: The contrast branches' inputs, from `method.branches(...)`.
+
+    Returns:
+        Log-probs in nats, `-inf` where the method would never have said the token, zero after the
+        end; and a mask that is True on each answer's tokens. Sum over tokens for the answer's.
+
+    Raises:
+        ValueError: An empty answer, or another number of answers than of prompts.
+    """
+    empty = [i for i, answer in enumerate(answers) if not len(answer)]
+    if empty:
+        raise ValueError(f"answers {empty} are empty. Give each at least one token.")
+    longest = max(map(len, answers), default=1)
+    ids = torch.tensor([[*answer, *[0] * (longest - len(answer))] for answer in answers])
+    scores = _scores(model, inputs, method, branch, ids)
+    mask = torch.arange(longest) < torch.tensor([[len(answer)] for answer in answers])
+    logps = scores.gather(-1, ids.to(scores.device)[..., None])[..., 0]
+    return logps.masked_fill(~mask.to(scores.device), 0.0), mask.to(scores.device)
+
+
+@torch.no_grad()
+def first_token(
+    model: nn.Module,
+    inputs: Inputs,
+    method: Method,
+    branch: Inputs | Sequence[Inputs] | None = None,
+) -> Float[Tensor, "rows vocab"]:
+    """Give the method's log-probs, in nats, of every token as the first of the answer.
+
+    Args:
+        model: A generating transformers model.
+        inputs: The main prompts, left padded.
+        method: What to score with.
+        branch: The contrast branches' inputs, from `method.branches(...)`.
+    """
+    rows = len(inputs["input_ids"])
+    return _scores(model, inputs, method, branch, torch.zeros(rows, 1, dtype=torch.long))[:, 0]
+
+
+def _scores(
+    model: nn.Module,
+    inputs: Inputs,
+    method: Method,
+    branch: Inputs | Sequence[Inputs] | None,
+    answers: Tensor,
+) -> Float[Tensor, "rows tokens vocab"]:
+    base = unwrapped(model)
+    main = checked(inputs, "the main prompt", base, len(answers))
+    sources = method.sources(base, main, as_branches(branch))
+    exits = [source for source in sources if isinstance(source, EarlyExit)]
+    expert = BranchRun(base, main, "the main prompt", hidden=bool(exits))
+    runs = [expert]
+    for source in sources:
+        if isinstance(source, Branch):
+            reader, name = source.model or base, "a contrast branch"
+            runs.append(BranchRun(reader, checked(source.inputs, name, reader, len(answers)), name))
+    count = answers.shape[1]
+    logits = [run.prefill(len(answers), count, answers[:, :-1]) for run in runs]
+    if exits:
+        check_readable(base, expert.outputs)
+    logits += exit_logits(base, expert.outputs, exits, count)
+    return torch.log_softmax(method.rule(*aligned(logits[0], logits[1:])), dim=-1)

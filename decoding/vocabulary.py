@@ -1,0 +1,61 @@
+"""Two models can only be contrasted token by token if a token id means the same to both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def aligned(expert: Tensor, contrasts: Sequence[Tensor]) -> list[Tensor]:
+    """Bring all branches' logits to float32, the expert's device and one vocabulary.
+
+    LM heads of one tokenizer can differ in padding: ids that some branch lacks are forbidden.
+    """
+    expert = expert.float()
+    moved = [x.to(device=expert.device, dtype=torch.float32) for x in contrasts]
+    width, common = expert.shape[-1], min(x.shape[-1] for x in [expert, *moved])
+    if common < width:
+        expert = F.pad(expert[..., :common], (0, width - common), value=-torch.inf)
+    return [expert, *(F.pad(x[..., :common], (0, width - common)) for x in moved)]
+
+
+def check_same_vocabulary(expert: PreTrainedModel, amateur: PreTrainedModel) -> None:
+    """Refuse an amateur whose token ids mean something else.
+
+    Compares the tokenizers saved with both models; where one has none, the vocabulary sizes.
+
+    Raises:
+        ValueError: The vocabularies differ.
+    """
+    names = [model.name_or_path for model in (expert, amateur)]
+    vocabularies = [_vocabulary(name) for name in names]
+    if None not in vocabularies:
+        same, found = vocabularies[0] == vocabularies[1], "their tokenizers differ"
+    else:
+        configs = [model.config.get_text_config(decoder=True) for model in (expert, amateur)]
+        sizes = [config.vocab_size for config in configs]
+        same, found = sizes[0] == sizes[1], f"they have {sizes[0]} and {sizes[1]} tokens"
+    if not same:
+        raise ValueError(
+            f"expert and amateur must share one tokenizer, but {found} ({names[0] or 'expert'}, "
+            f"{names[1] or 'amateur'}). Take an amateur of the same model family."
+        )
+
+
+@lru_cache(maxsize=8)
+def _vocabulary(name: str) -> dict[str, int] | None:
+    if not name:
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(name).get_vocab()
+    except (OSError, ValueError):  # a model folder saved without its tokenizer
+        return None
