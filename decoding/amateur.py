@@ -20,8 +20,6 @@ from .vocabulary import check_same_vocabulary
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CONTEXTS = ("full", "last_token")
-
 
 def amateur_branch(
     model: PreTrainedModel, inputs: Inputs, amateur: Any, context: str = "full"
@@ -35,15 +33,13 @@ def amateur_branch(
         context: "full" shows the amateur the whole prompt, "last_token" only its last token.
 
     Raises:
-        ValueError: No amateur, an unknown context, another vocabulary, or no adapter to take off.
+        ValueError: No amateur, another vocabulary, or no adapter to take off.
     """
     if amateur is None:
         raise ValueError(
             "contrastive decoding needs an amateur, got None. Pass amateur=a loaded model, a hub "
             "id or path, or 'base' for a PEFT model without its adapter."
         )
-    if context not in CONTEXTS:
-        raise ValueError(f"amateur_context must be one of {', '.join(CONTEXTS)}, got {context!r}.")
     if amateur == "base":
         reader = without_adapter(model)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -11,8 +10,10 @@ from torch import Tensor
 from .caches import unmergeable
 from .execution import Execution, Merged, Sequential
 from .exits import check_readable, exit_logits
-from .method import Branch, EarlyExit, Method, Source
-from .run import BranchRun, cache_name
+from .inputs import check_room
+from .method import Method
+from .run import cache_name
+from .sources import Sources
 from .vocabulary import aligned
 
 if TYPE_CHECKING:
@@ -26,29 +27,43 @@ class Contrast:
     """The state of one generate call: its branches, how they run, and the last logits.
 
     Args:
-        base: The user's model.
+        base: The expert.
         method: The rule.
-        sources: Where each contrast comes from.
+        sources: Where the rule's arguments come from.
         execution: What the user asked for.
+
+    Raises:
+        ValueError: Merged execution was asked for, but something rules it out.
     """
 
     def __init__(
-        self, base: PreTrainedModel, method: Method, sources: Sequence[Source], execution: str
+        self, base: PreTrainedModel, method: Method, sources: Sources, execution: str
     ) -> None:
         self.base, self.method, self.asked = base, method, execution
-        branches = [source for source in sources if isinstance(source, Branch)]
-        self.exits = [source for source in sources if isinstance(source, EarlyExit)]
-        self.runs = [
-            BranchRun(branch.model or base, branch.inputs, f"contrast branch {i + 1}")
-            for i, branch in enumerate(branches)
-        ]
-        self.shared = all(branch.model is None for branch in branches)
+        self.runs, self.exits = sources.runs, sources.exits
+        self.obstacle: str | None = None
+        if any(run.model is not base for run in self.runs):
+            self._refuse_to_merge("a contrast read by another model")
+        elif base.config.is_encoder_decoder:
+            self._refuse_to_merge("an encoder-decoder")
         self.execution: Execution | None = None
         self.started = False
         self.count = 1
         self.length = 0
         self.drafting = False
         self.logits: list[Tensor] = []
+
+    def check_room(self, length: int, config: GenerationConfig) -> None:
+        """Refuse prompts that outgrow a context before anything is read.
+
+        Args:
+            length: The main prompt's length, in tokens.
+            config: Prepared by generate: `max_length` counts prompt and new tokens.
+        """
+        room = config.max_length - length
+        check_room(self.base, length, room, "the main prompt")
+        for run in self.runs:
+            check_room(run.model, run.inputs["input_ids"].shape[1], room, run.name)
 
     def prefill(
         self,
@@ -93,21 +108,18 @@ class Contrast:
     def _chosen(
         self, outputs: ModelOutput, kwargs: dict[str, Any], prompt_length: int, room: int
     ) -> Execution:
-        obstacle = self._obstacle(outputs)
-        if self.asked == "merged" and obstacle:
-            raise ValueError(
-                f"execution='merged' runs all branches in one forward, which {obstacle} rules out. "
-                "Use execution='auto' or 'sequential'."
-            )
-        if self.asked == "sequential" or obstacle:
-            logger.info("execution: sequential (%s)", obstacle or "as asked")
+        if odd := unmergeable(outputs[cache_name(outputs)]):
+            self._refuse_to_merge(odd)
+        if self.asked == "sequential" or self.obstacle:
+            logger.info("execution: sequential (%s)", self.obstacle or "as asked")
             return Sequential(prompt_length, self.runs)
         logger.info("execution: merged, %d branches a forward", 1 + len(self.runs))
         return Merged(self.base, outputs, kwargs, prompt_length, self.runs, room)
 
-    def _obstacle(self, outputs: ModelOutput) -> str | None:
-        if not self.shared:
-            return "a contrast read by another model"
-        if self.base.config.is_encoder_decoder:
-            return "an encoder-decoder"
-        return unmergeable(outputs[cache_name(outputs)])
+    def _refuse_to_merge(self, obstacle: str) -> None:
+        if self.asked == "merged":
+            raise ValueError(
+                f"execution='merged' runs all branches in one forward, which {obstacle} rules out. "
+                "Use execution='auto' or 'sequential'."
+            )
+        self.obstacle = obstacle

@@ -34,14 +34,13 @@ def jsd(first: Logits, second: Logits) -> Float[Tensor, "*rows"]:
     Returns:
         Nats, from 0 (equal) to log 2 (no token in common).
     """
-    lowest = torch.finfo(first.dtype).min
-
-    def weighted(weights: Logits, logps: Logits) -> Logits:
-        # 0 * log 0 = 0: with -inf it would be NaN.
-        return weights * logps.clamp(min=lowest)
-
     p, q = first.exp(), second.exp()
     middle = (p + q) / 2
-    terms = (weighted(p, first) + weighted(q, second)) / 2 - weighted(middle, middle.log())
+    terms = (_weighted(p, first) + _weighted(q, second)) / 2 - _weighted(middle, middle.log())
     # Equal rows round to a few 1e-8 on either side of zero.
     return terms.sum(dim=-1).clamp(0, math.log(2))
+
+
+def _weighted(weights: Logits, logps: Logits) -> Logits:
+    # 0 * log 0 = 0: with -inf it would be NaN.
+    return weights * logps.clamp(min=torch.finfo(logps.dtype).min)

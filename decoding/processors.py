@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from transformers import LogitsProcessor
 
 from .exits import check_readable, exit_logits
-from .inputs import as_branches, checked
-from .method import Branch, EarlyExit, Inputs, Method
+from .method import Inputs, Method
 from .refusals import unwrapped
 from .run import BranchRun
+from .sources import Sources, resolved
 from .vocabulary import aligned
 
 
@@ -41,18 +41,10 @@ def processor(
         ValueError: Inputs or branches that can't be decoded.
     """
     base = unwrapped(model)
-    main = checked(inputs, "the main prompt", base)
-    rows = len(main["input_ids"])
-    sources = method.sources(base, main, as_branches(branch))
-    branches = [source for source in sources if isinstance(source, Branch)]
-    exits = [source for source in sources if isinstance(source, EarlyExit)]
-    runs = []
-    for i, source in enumerate(branches):
-        reader, name = source.model or base, f"contrast branch {i + 1}"
-        runs.append(BranchRun(reader, checked(source.inputs, name, reader, rows), name))
-    if exits:
-        runs.append(BranchRun(base, main, "the main prompt", hidden=True))
-    return ContrastProcessor(method, main, runs, exits)
+    sources = resolved(base, inputs, method, branch)
+    if sources.exits:
+        sources.runs.append(BranchRun(base, sources.main, "the main prompt", hidden=True))
+    return ContrastProcessor(method, sources)
 
 
 class ContrastProcessor(LogitsProcessor):
@@ -62,15 +54,9 @@ class ContrastProcessor(LogitsProcessor):
         seen: The ids of the last call, `[rows, length]`: what the branches have read.
     """
 
-    def __init__(
-        self,
-        method: Method,
-        inputs: Inputs,
-        runs: Sequence[BranchRun],
-        exits: Sequence[EarlyExit],
-    ) -> None:
-        self.method, self.runs, self.exits = method, runs, exits
-        self.prompts: Tensor = inputs["input_ids"]
+    def __init__(self, method: Method, sources: Sources) -> None:
+        self.method, self.runs, self.exits = method, sources.runs, sources.exits
+        self.prompts: Tensor = sources.main["input_ids"]
         self.seen: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ _REFUSED = {
     "past_key_values": "goes on from a cache that the contrast branches don't have",
     "inputs_embeds": "hides the tokens that the branches are checked against; pass input_ids",
     "adapter_names": "names an adapter for each row, but a forward here has several branches' rows",
+    "decoder_input_ids": "starts the main branch's decoder elsewhere than the others'",
     "negative_prompt_ids": "belongs to guidance_scale; use the method CFG with a branch",
 }
 _REFUSED_SETTINGS = {

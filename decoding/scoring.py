@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .exits import check_readable, exit_logits
-from .inputs import as_branches, checked
-from .method import Branch, EarlyExit, Inputs, Method
+from .method import Inputs, Method
 from .refusals import unwrapped
 from .run import BranchRun
+from .sources import resolved
 from .vocabulary import aligned
 
 
@@ -78,17 +78,16 @@ def _scores(
     answers: Tensor,
 ) -> Float[Tensor, "rows tokens vocab"]:
     base = unwrapped(model)
-    main = checked(inputs, "the main prompt", base, len(answers))
-    sources = method.sources(base, main, as_branches(branch))
-    exits = [source for source in sources if isinstance(source, EarlyExit)]
-    expert = BranchRun(base, main, "the main prompt", hidden=bool(exits))
-    runs = [expert]
-    for source in sources:
-        if isinstance(source, Branch):
-            reader, name = source.model or base, "a contrast branch"
-            runs.append(BranchRun(reader, checked(source.inputs, name, reader, len(answers)), name))
-    count = answers.shape[1]
-    logits = [run.prefill(len(answers), count, answers[:, :-1]) for run in runs]
+    sources = resolved(base, inputs, method, branch)
+    rows, count = answers.shape
+    if len(sources.main["input_ids"]) != rows:
+        raise ValueError(
+            f"score takes one answer for each of the {len(sources.main['input_ids'])} prompts, got "
+            f"{rows}. Repeat a prompt's row to score several answers to it."
+        )
+    exits = sources.exits
+    expert = BranchRun(base, sources.main, "the main prompt", hidden=bool(exits))
+    logits = [run.prefill(rows, count, answers[:, :-1]) for run in [expert, *sources.runs]]
     if exits:
         check_readable(base, expert.outputs)
     logits += exit_logits(base, expert.outputs, exits, count)

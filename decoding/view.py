@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, PreTrainedModel
 
 from .contrast import Contrast
-from .inputs import as_branches, check_room, checked
-from .method import Branch, EarlyExit, Inputs, Method, Source
+from .inputs import as_branches
+from .method import Inputs, Method
 from .refusals import refuse_options, unwrapped
 from .replausible import Replausible
+from .sources import resolved
 
 if TYPE_CHECKING:
     from transformers.generation import GenerateOutput
@@ -42,12 +43,13 @@ class _View(GenerationMixin):
         refuse_options(base, kwargs)
         given = {"input_ids": inputs} if inputs is not None else {}
         given |= {key: kwargs[key] for key in ("input_ids", "attention_mask") if key in kwargs}
-        main = checked(given, "the main prompt", base)
-        rows = len(main["input_ids"])
-        sources = method.sources(base, main, branch)
-        sources = [_checked_source(source, base, rows) for source in sources]
+        sources = resolved(base, given, method, branch)
+        kwargs["attention_mask"] = sources.main["attention_mask"]
         self.__dict__["_contrast"] = Contrast(base, method, sources, execution)
-        result = super().generate(inputs, **{**kwargs, "attention_mask": main["attention_mask"]})
+        try:
+            result = super().generate(inputs, **kwargs)
+        finally:
+            del self.__dict__["_contrast"]
         if not isinstance(result, Tensor):
             # It holds the rows of every branch, which nothing but this view could go on from.
             result.past_key_values = None
@@ -78,7 +80,7 @@ class _View(GenerationMixin):
     ) -> ModelOutput:
         contrast = self._contrast
         length = input_ids.shape[1]
-        check_room(contrast.base, length, generation_config.max_length - length, "the main prompt")
+        contrast.check_room(length, generation_config)
         if contrast.exits:
             model_kwargs["output_hidden_states"] = True
         outputs = contrast.base._prefill(
@@ -91,6 +93,7 @@ class _View(GenerationMixin):
     def _assisted_decoding(
         self, input_ids: Tensor, *args: Any, generation_config: GenerationConfig, **kwargs: Any
     ) -> Any:
+        self._contrast.check_room(input_ids.shape[1], generation_config)
         self._contrast.drafting = True
         self.__dict__["_prompt"] = (input_ids.shape[1], generation_config)
         if self._contrast.exits:
@@ -209,10 +212,3 @@ def generate(
 def _view_class(cls: Any) -> Any:
     # transformers looks at the class's name and module, so the view carries the user's.
     return type(cls.__name__, (_View, cls), {"__module__": cls.__module__})
-
-
-def _checked_source(source: Source, base: PreTrainedModel, rows: int) -> Source:
-    if isinstance(source, EarlyExit):
-        return source
-    model = source.model or base
-    return Branch(checked(source.inputs, "the contrast branch", model, rows), source.model)

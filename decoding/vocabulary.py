@@ -23,9 +23,7 @@ def aligned(expert: Tensor, contrasts: Sequence[Tensor]) -> list[Tensor]:
     expert = expert.float()
     moved = [x.to(device=expert.device, dtype=torch.float32) for x in contrasts]
     width, common = expert.shape[-1], min(x.shape[-1] for x in [expert, *moved])
-    if common < width:
-        expert = F.pad(expert[..., :common], (0, width - common), value=-torch.inf)
-    return [expert, *(F.pad(x[..., :common], (0, width - common)) for x in moved)]
+    return [F.pad(x[..., :common], (0, width - common), value=-torch.inf) for x in [expert, *moved]]
 
 
 def check_same_vocabulary(expert: PreTrainedModel, amateur: PreTrainedModel) -> None:

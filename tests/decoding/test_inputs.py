@@ -66,10 +66,10 @@ def test_bad_inputs_are_refused_before_a_forward(inputs, branch, message, forbid
 @pytest.mark.parametrize(
     ("main", "contrast", "name"), [(254, 2, "the main prompt"), (2, 254, "contrast branch 1")]
 )
-def test_a_prompt_that_outgrows_the_context_is_refused(main, contrast, name, llama):
+def test_a_prompt_that_outgrows_the_context_is_refused(main, contrast, name, llama, forbidden):
     inputs, branch = left([4] * main), left([4] * contrast)
     with pytest.raises(ValueError, match=f"{name} has 254 tokens and up to 3 more"):
-        generate(llama, inputs, CAD(), branch, **GREEDY)
+        generate(forbidden, inputs, CAD(), branch, **GREEDY)
     assert generate(llama, inputs, CAD(), branch, max_new_tokens=2).shape[1] == main + 2
 
 

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import DynamicCache, GenerationConfig, InstructBlipForConditionalGeneration
 
-from contralign.decoding import CAD, generate, wrap
+from contralign.decoding import CAD, CD, generate, wrap
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ def batch(prompts, left_padded):
         ({"past_key_values": DynamicCache()}, "past_key_values"),
         ({"inputs_embeds": torch.zeros(3, 23, 32)}, "inputs_embeds"),
         ({"custom_generate": lambda *args: None}, "custom_generate"),
+        ({"decoder_input_ids": torch.zeros(3, 2)}, "decoder_input_ids"),
         ({"guidance_scale": 1.5}, "guidance_scale"),
         ({"generation_config": GenerationConfig(use_cache=False)}, "use_cache=False"),
         ({"generation_config": GenerationConfig(guidance_scale=2.0)}, "guidance_scale"),
@@ -37,7 +38,9 @@ def test_options_that_cannot_work_are_refused(options, message, llama, batch):
 
 def test_merged_execution_is_refused_where_it_cannot_be(tiny, llama, batch):
     with pytest.raises(ValueError, match="an encoder-decoder rules out"):
-        generate(tiny("t5"), *batch[:1], CAD(), batch[1], "merged", max_new_tokens=2)
+        generate(tiny("t5"), batch[0], CAD(), batch[1], "merged", max_new_tokens=2)
+    with pytest.raises(ValueError, match="another model rules out"):
+        generate(llama, batch[0], CD(tiny("gpt2")), execution="merged", max_new_tokens=2)
 
 
 def test_prompt_learning_is_refused(own_llama):

@@ -81,5 +81,5 @@ def test_empty_answers_and_other_counts_are_refused(llama, batch):
     inputs, branch = batch
     with pytest.raises(ValueError, match=r"answers \[1\] are empty"):
         score(llama, inputs, [[4], [], [5]], CAD(), branch)
-    with pytest.raises(ValueError, match="one row for each of the 2 main prompts, got 3"):
+    with pytest.raises(ValueError, match="one answer for each of the 3 prompts, got 2"):
         score(llama, inputs, [[4], [5]], CAD(), branch)

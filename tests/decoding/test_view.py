@@ -91,13 +91,17 @@ def test_rows_that_end_early_are_padded(llama, prompts, batch, naive):
     assert 0 in ours[1]
 
 
-def test_one_row_and_equal_lengths_need_no_mask(llama, prompts, left_padded, naive):
+def test_equal_lengths_need_no_mask(own_llama, prompts, naive):
+    """Attention without a mask may use its fastest kernels."""
     main, contrast = prompts[0][:1], [[*prompts[0][0][:-1], 7]]
-    inputs, branch = left_padded(main), {"input_ids": torch.tensor(contrast)}
-    view = wrap(llama, CAD(), branch, "merged")
-    ours = view.generate(inputs["input_ids"], **GREEDY)
-    assert view._contrast.execution.mask is None
-    assert new_tokens(ours, inputs) == naive([llama] * 2, [main, contrast], CAD().rule, STEPS)
+    masks = []
+    own_llama.model.layers[0].register_forward_pre_hook(
+        lambda module, args, kwargs: masks.append(kwargs["attention_mask"]), with_kwargs=True
+    )
+    inputs, branch = ({"input_ids": torch.tensor(rows)} for rows in (main, contrast))
+    ours = generate(own_llama, inputs, CAD(), branch, "merged", **GREEDY)
+    assert masks[2:] == [None] * (STEPS - 1)
+    assert new_tokens(ours, inputs) == naive([own_llama] * 2, [main, contrast], CAD().rule, STEPS)
 
 
 def test_merged_execution_runs_one_forward_a_step(own_llama, batch):
@@ -189,7 +193,7 @@ def test_drafting_on_recurrent_layers_is_refused(tiny, prompts, left_padded):
         generate(tiny("qwen3_next"), inputs, CAD(), branch, **GREEDY, prompt_lookup_num_tokens=3)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gpt2", "falcon_h1", "qwen3_next"])
 @pytest.mark.parametrize(
     "options",
     [
