@@ -1,0 +1,48 @@
+"""Measuring: benchmarks, models that answer them, runs, and reports with intervals."""
+
+from .answers import Answer
+from .ask import Ask, Benchmark, Row, Scored
+from .counterfacts import Counterfacts
+from .jsonl import read_jsonl
+from .model import LanguageModel
+from .nq_synth import NQSynth
+from .qa import contains, exact_match, f1, normalize, truncate
+from .report import write_report
+from .runner import Answerer, Outcome, RunResult, missing_baselines, run, with_baselines
+from .sampling import KeyedSampling, item_seed
+from .statistics import Estimate, Paired, holm, mean_estimate, paired
+from .summary import summarize
+from .table import BENCHMARKS
+
+__all__ = [
+    "BENCHMARKS",
+    "Answer",
+    "Answerer",
+    "Ask",
+    "Benchmark",
+    "Counterfacts",
+    "Estimate",
+    "KeyedSampling",
+    "LanguageModel",
+    "NQSynth",
+    "Outcome",
+    "Paired",
+    "Row",
+    "RunResult",
+    "Scored",
+    "contains",
+    "exact_match",
+    "f1",
+    "holm",
+    "item_seed",
+    "mean_estimate",
+    "missing_baselines",
+    "normalize",
+    "paired",
+    "read_jsonl",
+    "run",
+    "summarize",
+    "truncate",
+    "with_baselines",
+    "write_report",
+]

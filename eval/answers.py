@@ -1,0 +1,112 @@
+"""Answers on disk: a line of JSON each, so that a killed run loses its running batch at most.
+
+A line without an end is what a kill leaves behind: reading skips it, the next writer cuts it off.
+Every other line that can't be read is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to one ask, or why it said nothing.
+
+    Attributes:
+        text: The new text alone, special tokens left out; empty on an error.
+        tokens: How many tokens were generated, the end of sequence included.
+        error: None, or what went wrong: such a row has no answer.
+        seconds: Its share of the time that its batch took.
+    """
+
+    text: str
+    tokens: int
+    error: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """An answer with the key of all that it depends on, and the first row that asked for it."""
+
+    key: str
+    id: str
+    answer: Answer
+
+    def line(self) -> str:
+        """Write the record as a line of JSON; an error has no text."""
+        answer = self.answer
+        said = {"text": answer.text, "tokens": answer.tokens}
+        outcome = said if answer.error is None else {"error": answer.error}
+        fields = {"key": self.key, "id": self.id, **outcome, "seconds": round(answer.seconds, 6)}
+        return json.dumps(fields, ensure_ascii=False)
+
+
+class AnswerFile:
+    """Appends records to a file; each `append` is on the disk when it returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> AnswerFile:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("ab+")
+        _cut_half_line(self._file)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def append(self, records: Iterable[Record]) -> None:
+        self._file.write("".join(f"{record.line()}\n" for record in records).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def read_answers(paths: Iterable[Path]) -> dict[str, Answer]:
+    """Read answers by key; a later line replaces an earlier one, but an error no answer.
+
+    Raises:
+        ValueError: A line is broken; names file and line.
+    """
+    answers: dict[str, Answer] = {}
+    for path in paths:
+        whole, _, _half = path.read_bytes().rpartition(b"\n")
+        for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
+            key, answer = _parsed(line, f"{path}:{number}")
+            if answer.error is None or key not in answers:
+                answers[key] = answer
+    return answers
+
+
+def _parsed(line: bytes, where: str) -> tuple[str, Answer]:
+    try:
+        fields = json.loads(line)
+        if "error" in fields:
+            answer = Answer("", 0, str(fields["error"]), float(fields["seconds"]))
+        else:
+            answer = Answer(fields["text"], int(fields["tokens"]), seconds=float(fields["seconds"]))
+        return str(fields["key"]), answer
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{where} is no answer record ({type(error).__name__}: {error}). Restore the file, or "
+            "delete that line to have its answer computed again."
+        ) from error
+
+
+def _cut_half_line(file: Any) -> None:
+    file.seek(0)
+    kept = file.read().rfind(b"\n") + 1
+    file.truncate(kept)

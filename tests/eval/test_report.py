@@ -1,0 +1,125 @@
+"""The report: every number traceable, what is missing said, nothing that JSON can't hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eval_doubles import Adder, Sums
+
+from contralign.decoding import parse_list
+from contralign.eval.report import build_report, write_report
+from contralign.eval.runner import RunResult, run
+
+
+def finished(output: Path, names: str = "greedy,cutoff-only", model: Any = None) -> RunResult:
+    return run(Sums(), model or Adder(), parse_list(names), output, batch_size=4)
+
+
+def built(output: Path, *args: Any) -> dict[str, Any]:
+    return build_report(finished(output, *args), "contralign eval sums")
+
+
+def test_a_method_stands_beside_greedy_on_the_same_rows(tmp_path: Path) -> None:
+    greedy, cutoff = built(tmp_path)["methods"]
+    assert greedy["label"] == "greedy"
+    assert greedy["against_greedy"] is None
+    # Greedy misses row7 alone, cutoff-only row8 alone.
+    against = cutoff["against_greedy"]
+    assert (against["wins"], against["losses"], against["n"]) == (1, 1, 12)
+    assert (against["difference"], against["p"], against["p_holm"]) == (0, 1, 1)
+
+
+def test_p_values_are_adjusted_for_the_number_of_methods(tmp_path: Path) -> None:
+    _, *methods = built(tmp_path, "greedy,sample,plain@beam2,cutoff-only")["methods"]
+    p = {method["label"]: method["against_greedy"]["p"] for method in methods}
+    smallest = min(p, key=p.__getitem__)
+    adjusted = {method["label"]: method["against_greedy"]["p_holm"] for method in methods}
+    assert p[smallest] < 0.3
+    assert adjusted[smallest] == pytest.approx(3 * p[smallest])
+
+
+def test_without_greedy_there_is_nothing_to_stand_beside(tmp_path: Path) -> None:
+    report = built(tmp_path, "cutoff-only,sample")
+    assert all(method["against_greedy"] is None for method in report["methods"])
+    assert report["missing_baselines"] == ["greedy"]
+
+
+def test_the_examples_are_the_rows_on_which_methods_differ(tmp_path: Path) -> None:
+    disagreements = built(tmp_path)["disagreements"]
+    assert disagreements["total"] == 2
+    assert [example["id"] for example in disagreements["shown"]] == ["row7", "row8"]
+    example = disagreements["shown"][0]
+    assert example["gold"] == ["8"]
+    assert [(one["label"], one["text"], one["value"]) for one in example["answers"]] == [
+        ("greedy", "0", 0),
+        ("cutoff-only", "8", 1),
+    ]
+
+
+class Many(Sums):
+    """More disagreements than a report shows."""
+
+    def load(self) -> list[Any]:
+        return [{"id": str(i), "n": 7 + i % 2, "gold": [str(8 + i % 2)]} for i in range(70)]
+
+
+def test_examples_are_limited_and_evenly_spaced(tmp_path: Path) -> None:
+    result = run(Many(), Adder(), parse_list("greedy,cutoff-only"), tmp_path)
+    disagreements = build_report(result, "")["disagreements"]
+    assert disagreements["total"] == 70
+    # 70 over a step of ceil(70 / 30) = 3.
+    assert [example["id"] for example in disagreements["shown"]] == [
+        str(i) for i in range(0, 70, 3)
+    ]
+
+
+def test_errors_and_unparsed_answers_are_kept_apart(tmp_path: Path) -> None:
+    model = Adder()
+    model.failing = {"0 + 1 ="}
+    greedy, _ = built(tmp_path, "greedy,cutoff-only", model)["methods"]
+    assert greedy["errors"].keys() == {"row0", "row10"}
+    assert greedy["unparsed"] == 0
+    assert greedy["estimates"]["right"]["n"] == 10
+
+
+class Silent(Adder):
+    def answers(self, *args: Any) -> list[Any]:
+        return [type(answer)("", 1) for answer in super().answers(*args)]
+
+
+def test_what_cannot_be_estimated_is_null_in_the_file(tmp_path: Path) -> None:
+    write_report(finished(tmp_path, "greedy,cutoff-only", Silent()), tmp_path)
+    greedy, cutoff = json.loads((tmp_path / "report.json").read_text())["methods"]
+    nothing = {"value": None, "low": None, "high": None, "n": 0}
+    assert greedy["estimates"]["right"] == nothing
+    assert greedy["unparsed"] == 12
+    assert cutoff["against_greedy"]["difference"] is None
+    assert "none" in (tmp_path / "report.md").read_text()
+
+
+def test_the_files_hold_what_reproduces_the_run(tmp_path: Path) -> None:
+    report = write_report(finished(tmp_path), tmp_path, command="contralign eval sums --seed 0")
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    reproduce = report["reproduce"]
+    assert reproduce["settings"] == json.loads((tmp_path / "run.json").read_text())
+    assert reproduce["settings"]["seed"] == 0
+    assert reproduce["versions"].keys() >= {"python", "torch", "transformers", "contralign"}
+    assert reproduce["machine"]["cores"] >= 1
+    for name in ("report.md", "report.html"):
+        assert "contralign eval sums --seed 0" in (tmp_path / name).read_text()
+
+
+def test_the_command_is_this_process_s_own_unless_told(tmp_path: Path) -> None:
+    report = write_report(finished(tmp_path), tmp_path)
+    assert "pytest" in report["reproduce"]["command"]
+
+
+def test_a_report_leaves_a_folder_that_still_resumes(tmp_path: Path) -> None:
+    first = write_report(finished(tmp_path), tmp_path)
+    second = write_report(finished(tmp_path), tmp_path)
+    assert [method["resumed"] for method in second["methods"]] == [10, 10]
+    for before, after in zip(first["methods"], second["methods"], strict=True):
+        assert {**before, "resumed": 10} == after
