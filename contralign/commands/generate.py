@@ -1,0 +1,108 @@
+"""Answer one question with any decoding method, printed as it comes.
+
+Methods that hold the prompt against the same without its context need --context or --contrast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .options import add_config, add_model, load_model, positive
+
+if TYPE_CHECKING:
+    from contralign.decoding import Decoding, Messages
+    from contralign.eval import LanguageModel
+
+    from .parser import Parser
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the options of one question."""
+    add_config(parser)
+    add_model(parser)
+    group = parser.add_argument_group("question")
+    group.add_argument("--question", required=True, help="what to ask")
+    group.add_argument("--context", metavar="FILE", help="what to answer from; - is stdin")
+    group.add_argument(
+        "--contrast", help="the prompt to hold it against; default: the question without context"
+    )
+    group.add_argument("--method", default="greedy", help="see contralign methods; default: greedy")
+    group.add_argument("--max-new-tokens", type=positive, default=256, help="default: 256")
+    group.add_argument("--seed", type=int, default=0, help="of @sample; default: 0")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load the model and stream its answer to stdout."""
+    from contralign.decoding import parse
+
+    decoding = parse(args.method)
+    prompt, contrast = _prompts(args)
+    _check_contrast(decoding, contrast)
+    answer(load_model(args), decoding, prompt, contrast, args.max_new_tokens, args.seed)
+
+
+def answer(
+    model: LanguageModel,
+    decoding: Decoding,
+    prompt: str,
+    contrast: str | None,
+    max_new_tokens: int,
+    seed: int,
+) -> None:
+    """Print one answer: token by token, or at once from beam search, which has none before."""
+    import torch
+    from transformers import TextStreamer
+
+    from contralign.decoding import encode, generate
+
+    messages = [_messages(model, prompt)]
+    held_against = None if contrast is None else [_messages(model, contrast)]
+    branch = decoding.method.branches(model.tokenizer, messages, contrast=held_against)
+    inputs = {
+        name: tensor.to(model.model.device)
+        for name, tensor in encode(model.tokenizer, messages).items()
+    }
+    options: dict[str, Any] = decoding.generate_kwargs()
+    beams = options["num_beams"] > 1
+    if not beams:
+        options["streamer"] = TextStreamer(
+            model.tokenizer, skip_prompt=True, skip_special_tokens=True
+        )
+    torch.manual_seed(seed)
+    ids = generate(
+        model.model, inputs, decoding.method, branch, max_new_tokens=max_new_tokens, **options
+    )
+    if beams:
+        new = ids[0, inputs["input_ids"].shape[1] :]
+        print(model.tokenizer.decode(new, skip_special_tokens=True))
+
+
+def _prompts(args: argparse.Namespace) -> tuple[str, str | None]:
+    """The prompt, and what it is held against."""
+    if args.context is None:
+        return args.question, args.contrast
+    read = sys.stdin.read() if args.context == "-" else Path(args.context).read_text("utf-8")
+    context = read.strip()
+    if not context:
+        raise ValueError(f"a context says something, got none from {args.context}. Leave it out.")
+    return f"{context}\n\n{args.question}", args.contrast or args.question
+
+
+def _check_contrast(decoding: Decoding, contrast: str | None) -> None:
+    from contralign.decoding import Promptless
+
+    if contrast is None and not isinstance(decoding.method, Promptless):
+        raise ValueError(
+            f"{decoding.name} holds the prompt against the same without its context, got neither "
+            "--context nor --contrast. Pass --context FILE, or - to read it from stdin."
+        )
+
+
+def _messages(model: LanguageModel, prompt: str) -> Messages:
+    if not model.chat:
+        return prompt
+    system = [] if model.system is None else [{"role": "system", "content": model.system}]
+    return [*system, {"role": "user", "content": prompt}]

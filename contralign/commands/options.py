@@ -1,0 +1,126 @@
+"""Options that several commands share, and options made from the fields of a dataclass."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from contralign.eval import LanguageModel
+
+    from .parser import Parser
+
+Made = TypeVar("Made")
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def add_config(parser: Parser) -> None:
+    """Add the option that `Parser` expands."""
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML file of these options; the command line wins"
+    )
+
+
+def add_model(parser: Parser) -> None:
+    """Add what `load_model` reads."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", required=True, help="hub id or folder")
+    group.add_argument("--adapter", help="PEFT adapter to put on top, hub id or folder")
+    group.add_argument("--revision", help="branch, tag or commit on the hub")
+    group.add_argument("--dtype", choices=DTYPES, default="auto", help="default: as it was saved")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, or auto to spread it over all")
+    group.add_argument(
+        "--chat",
+        action=argparse.BooleanOptionalAction,
+        help="ask through the chat template; default: if there is one",
+    )
+    group.add_argument("--system", help="what the system turn says")
+
+
+def load_model(args: argparse.Namespace) -> LanguageModel:
+    """Load the model that the options name.
+
+    Raises:
+        ValueError: A path that is no folder, or options that the model can't follow.
+    """
+    if args.model.startswith((".", "/", "~")) and not Path(args.model).expanduser().is_dir():
+        raise ValueError(f"--model takes a hub id or a folder, got {args.model}, which is neither.")
+    from contralign.eval import LanguageModel
+
+    quiet_unless_watched()
+    return LanguageModel.load(
+        str(Path(args.model).expanduser()),
+        dtype=args.dtype,
+        device=args.device,
+        revision=args.revision,
+        adapter=args.adapter,
+        chat={None: "auto", True: "on", False: "off"}[args.chat],
+        system=args.system,
+    )
+
+
+def quiet_unless_watched() -> None:
+    """Show no progress bar of transformers where stderr is no terminal."""
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+
+
+def positive(text: str) -> int:
+    """Read a number of at least 1.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"takes a number of at least 1, got {text!r}.")
+    return int(text)
+
+
+def add_fields(parser: Parser, owner: type) -> None:
+    """Add an option for each field of a dataclass, explained by the class's docstring."""
+    group = parser.add_argument_group(f"options of {parser.prog.split()[-1]}")
+    texts, hints = attributes(owner), get_type_hints(owner)
+    for field in fields(owner):
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            default=field.default,
+            help=f"{texts[field.name]} Default: {field.default}.".replace("%", "%%"),
+            **_reading(hints[field.name]),
+        )
+
+
+def made(owner: Callable[..., Made], args: argparse.Namespace) -> Made:
+    """Make the dataclass whose fields `add_fields` added."""
+    names = inspect.signature(owner).parameters
+    return owner(**{name: getattr(args, name) for name in names})
+
+
+def attributes(owner: type) -> dict[str, str]:
+    """Read the `Attributes:` section of a docstring.
+
+    Returns:
+        Attribute -> its text, on one line.
+    """
+    _, _, section = inspect.cleandoc(owner.__doc__ or "").partition("Attributes:\n")
+    entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def _reading(hint: Any) -> dict[str, Any]:
+    """How argparse reads a type: the first of a union."""
+    kind = next((kind for kind in get_args(hint) if kind is not NoneType), hint)
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    return {"type": kind}

@@ -1,0 +1,145 @@
+"""Argument parsing: options from a YAML file, and complaints that name the nearest right word."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Never
+
+import yaml
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes `--config FILE` if it has that option, and refuses what it doesn't know.
+
+    Args:
+        prog: What the command is called.
+        description: The help's first paragraphs; the reader's terminal breaks its lines.
+        fill: Adds the arguments when the parser is first used, so that a command line imports only
+            what its own command needs.
+        **options: Of `argparse.ArgumentParser`.
+    """
+
+    def __init__(
+        self,
+        prog: str | None = None,
+        *,
+        description: str | None = None,
+        fill: Callable[[Parser], None] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            prog,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,
+        )
+        self._fill = fill
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._fill:
+            self._fill(self)
+            self._fill = None
+        words = [_dashed(word) for word in (sys.argv[1:] if args is None else args)]
+        if "--config" in self._option_string_actions:
+            words = self._with_config(words)
+        # Before argparse, which would rather miss a required option than mention the misspelt one.
+        if self._subparsers is None:
+            self._refuse_unknown(words)
+        known, unknown = super().parse_known_args(words, namespace)
+        if unknown:
+            self.error(f"{self.prog} takes no word {unknown[0]!r} there.")
+        return known, unknown
+
+    def _refuse_unknown(self, words: list[str]) -> None:
+        flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+        for flag in flags[: flags.index("--") if "--" in flags else None]:
+            if flag not in self._flags():
+                self.error(_unknown("option", flag, self._flags()))
+
+    def error(self, message: str) -> Never:
+        end = "" if message.endswith((".", "?")) else "."
+        sys.exit(complain(f"{message}{end} See {self.prog} --help.", 2))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, _unknown("choice", value, action.choices))
+
+    def _flags(self) -> list[str]:
+        return [flag for flag in self._option_string_actions if flag.startswith("--")]
+
+    def _with_config(self, words: list[str]) -> list[str]:
+        """Put what the file says in front of the words, which therefore win."""
+        finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        finder.add_argument("--config")
+        found, rest = finder.parse_known_args(words)
+        if found.config is None:
+            return words
+        return [*self._words(found.config), *rest]
+
+    def _words(self, file: str) -> list[str]:
+        settings = read_config(Path(file))
+        flags = [flag for flag in self._flags() if flag not in ("--config", "--help")]
+        actions = {
+            flag[2:].replace("-", "_"): self._option_string_actions[flag]
+            for flag in flags
+            if not flag.startswith("--no-")
+        }
+        words = []
+        for key, value in settings.items():
+            if key not in actions:
+                self.error(f"{file}: {_unknown('key', key, actions)}")
+            if value is not None:
+                words.append(_word(file, key, value, switch=actions[key].nargs == 0))
+        return words
+
+
+def complain(message: str, code: int) -> int:
+    """Print an error on one line and return its exit code."""
+    print(f"contralign: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def read_config(file: Path) -> Mapping[str, Any]:
+    """Read a YAML file of `key: value` lines.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: It isn't YAML, or not a mapping.
+    """
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is no YAML file: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file} must hold `key: value` lines, got {type(settings).__name__}.")
+    return {str(key): value for key, value in settings.items()}
+
+
+def _word(file: str, key: str, value: Any, *, switch: bool) -> str:
+    flag = key.replace("_", "-")
+    if switch and isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    if isinstance(value, list):
+        value = ",".join(map(str, value))
+    if switch or isinstance(value, (bool, dict)):
+        expected = "true or false" if switch else "one value, or a list of values"
+        raise ValueError(f"{file}: {key} takes {expected}, got {value!r}.")
+    return f"--{flag}={value}"
+
+
+def _dashed(word: str) -> str:
+    """Let `--batch_size` stand for `--batch-size`: keys of a file are options with underscores."""
+    flag, equals, value = word.partition("=")
+    return f"{flag.replace('_', '-')}{equals}{value}" if flag.startswith("--") else word
+
+
+def _unknown(kind: str, word: Any, known: Iterable[Any]) -> str:
+    names = [str(name) for name in known]
+    close = difflib.get_close_matches(str(word), names, n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(names)}."
+    return f"there is no {kind} {str(word)!r}. {hint}"

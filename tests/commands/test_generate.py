@@ -1,0 +1,115 @@
+"""One question from the command line."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from contralign.cli import main
+from contralign.decoding import encode, generate, parse
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> str:
+    file = tmp_path / "context.txt"
+    file.write_text("a b c d e\n")
+    return str(file)
+
+
+def answered(folder: Path, *words: str) -> list[str]:
+    return ["generate", "--model", str(folder), "--question", "f g", "--max-new-tokens=8", *words]
+
+
+def expected(folder: Path, method: str, prompt: str, contrast: str) -> str:
+    """The same by the library's own calls, in chat."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    decoding = parse(method)
+    messages, held_against = ([[{"role": "user", "content": text}]] for text in (prompt, contrast))
+    inputs = encode(tokenizer, messages)
+    branch = decoding.method.branches(tokenizer, messages, contrast=held_against)
+    options = decoding.generate_kwargs()
+    ids = generate(model, inputs, decoding.method, branch, max_new_tokens=8, **options)
+    return tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("method", ["greedy", "cad:alpha=2", "cad:alpha=2@beam3"])
+def test_prints_what_the_library_generates(
+    model_folder: Path, context: str, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    assert main(answered(model_folder, "--context", context, "--method", method)) == 0
+    printed = capsys.readouterr().out
+    assert printed.strip() == expected(model_folder, method, "a b c d e\n\nf g", "f g").strip()
+
+
+def test_the_context_can_come_from_stdin(
+    model_folder: Path,
+    context: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    main(answered(model_folder, "--context", context, "--method=cad"))
+    from_file = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO("a b c d e"))
+    main(answered(model_folder, "--context", "-", "--method=cad"))
+    assert capsys.readouterr().out == from_file
+
+
+def test_the_contrast_can_be_given(
+    model_folder: Path, context: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--context", context, "--contrast", "x y z", "--method=cad:alpha=3"]
+    assert main(answered(model_folder, *words)) == 0
+    said = expected(model_folder, "cad:alpha=3", "a b c d e\n\nf g", "x y z")
+    assert capsys.readouterr().out.strip() == said.strip()
+
+
+def test_a_sample_follows_its_seed(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for seed in ("1", "1", "2"):
+        torch.manual_seed(0)
+        main(answered(model_folder, "--method=sample", "--seed", seed))
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != said[2]
+
+
+def test_the_system_turn_is_said(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(answered(model_folder, "--system", "q r s"))
+    with_system = capsys.readouterr().out
+    main(["generate", f"--model={model_folder}", "--question=q r s f g", "--max-new-tokens=8"])
+    assert with_system == capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--method", "cad"], "cad holds the prompt against the same without its context"),
+        (["--method", "coied"], "no decoding method is called 'coied'. Did you mean 'coiecd'?"),
+        (["--method", "cad:alpha=-1"], "alpha"),
+        (["--max-new-tokens", "600"], "600"),
+    ],
+)
+def test_refuses(
+    model_folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], complaint: str
+) -> None:
+    assert main(answered(model_folder, *words)) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_refuses_an_empty_context(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.txt").write_text(" \n")
+    assert main(answered(model_folder, "--context", str(tmp_path / "empty.txt"))) == 2
+    assert "a context says something, got none from" in capsys.readouterr().err
+
+
+def test_a_missing_context_file_is_named(
+    model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(answered(model_folder, "--context", "absent.txt")) == 1
+    assert "absent.txt" in capsys.readouterr().err
