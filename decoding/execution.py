@@ -138,11 +138,12 @@ class Merged:
         if (main := kwargs.get("position_ids")) is None:
             return []
         last = _every_row(main, self.rows)[..., self.prompt_length - 1, None]
-        return [
+        ends = [
             _every_row(run.kwargs["position_ids"], self.rows)[..., run.prompt_length - 1, None]
-            - last
             for run in runs
         ]
+        # The main prompts may have stayed on the CPU; branches are where their model is.
+        return [end.to(last.device) - last for end in ends]
 
 
 Execution = Merged | Sequential

@@ -28,8 +28,8 @@ def check_readable(model: PreTrainedModel, outputs: ModelOutput) -> None:
     Raises:
         ValueError: It does not, so early layers can't be compared with the last one.
     """
-    ours = _read(model, _hidden_states(outputs)[-1][:, -1])
     theirs = outputs.logits[:, -1].float()
+    ours = _read(model, _hidden_states(outputs)[-1][:, -1]).to(theirs.device)
     if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * theirs.abs().max().item()):
         raise ValueError(
             f"{type(model).__name__} does something to its last hidden state that its LM head does "
@@ -41,7 +41,9 @@ def check_readable(model: PreTrainedModel, outputs: ModelOutput) -> None:
 def _read(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Apply the LM head and what the model's family does to its logits (Cohere, Granite, Gemma)."""
     head, config = model.get_output_embeddings(), model.config.get_text_config(decoder=True)
-    logits = head(hidden.to(head.weight.device)).float()
+    if not head.weight.is_meta:  # accelerate's hook on an offloaded head moves its input itself
+        hidden = hidden.to(head.weight.device)
+    logits = head(hidden).float()
     logits = logits * (getattr(config, "logit_scale", None) or 1.0)
     logits = logits / (getattr(config, "logits_scaling", None) or 1.0)
     cap = getattr(config, "final_logit_softcapping", None)

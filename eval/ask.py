@@ -1,4 +1,4 @@
-"""What a benchmark is: rows, a question for each, a score for each answer, a summary of the scores."""
+"""What a benchmark is: rows, an ask for each, a score for each answer, a summary of the scores."""
 
 from __future__ import annotations
 

@@ -36,12 +36,16 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Load the model and stream its answer to stdout."""
+    import torch
+
     from contralign.decoding import parse
 
     decoding = parse(args.method)
     prompt, contrast = _prompts(args)
     _check_contrast(decoding, contrast)
-    answer(load_model(args), decoding, prompt, contrast, args.max_new_tokens, args.seed)
+    model = load_model(args)
+    torch.manual_seed(args.seed)
+    answer(model, decoding, prompt, contrast, args.max_new_tokens)
 
 
 def answer(
@@ -50,10 +54,8 @@ def answer(
     prompt: str,
     contrast: str | None,
     max_new_tokens: int,
-    seed: int,
 ) -> None:
     """Print one answer: token by token, or at once from beam search, which has none before."""
-    import torch
     from transformers import TextStreamer
 
     from contralign.decoding import encode, generate
@@ -71,7 +73,6 @@ def answer(
         options["streamer"] = TextStreamer(
             model.tokenizer, skip_prompt=True, skip_special_tokens=True
         )
-    torch.manual_seed(seed)
     ids = generate(
         model.model, inputs, decoding.method, branch, max_new_tokens=max_new_tokens, **options
     )

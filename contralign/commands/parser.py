@@ -58,7 +58,8 @@ class Parser(argparse.ArgumentParser):
     def _refuse_unknown(self, words: list[str]) -> None:
         flags = [word.partition("=")[0] for word in words if word.startswith("--")]
         for flag in flags[: flags.index("--") if "--" in flags else None]:
-            if flag not in self._flags():
+            # argparse takes what has a blank for a value.
+            if " " not in flag and flag not in self._flags():
                 self.error(_unknown("option", flag, self._flags()))
 
     def error(self, message: str) -> Never:

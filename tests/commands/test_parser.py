@@ -116,6 +116,10 @@ def test_an_unknown_option_is_named_before_a_missing_one(
     assert "there is no option '--friut'. Did you mean '--fruit'? See eat --help." in complaint
 
 
+def test_a_value_may_begin_with_dashes(parser: Parser) -> None:
+    assert parser.parse_args(["--fruit", "-- a fig"]).fruit == "-- a fig"
+
+
 def test_a_word_far_from_all_gets_the_list(
     parser: Parser, capsys: pytest.CaptureFixture[str]
 ) -> None:
