@@ -45,9 +45,14 @@ def amateur_branch(
     else:
         reader = unwrapped(loaded(amateur) if isinstance(amateur, str) else amateur)
         check_same_vocabulary(model, reader)
-    start = -1 if context == "last_token" else 0
-    seen = {key: inputs[key][:, start:] for key in ("input_ids", "attention_mask")}
-    return Branch(seen, reader)
+    if context == "full":
+        return Branch(inputs, reader)
+    if others := sorted(inputs.keys() - {"input_ids", "attention_mask", "token_type_ids"}):
+        raise ValueError(
+            f"an amateur that sees the last token only can't be shown {', '.join(others)}. Use "
+            "amateur_context='full'."
+        )
+    return Branch({key: inputs[key][:, -1:] for key in ("input_ids", "attention_mask")}, reader)
 
 
 @lru_cache(maxsize=2)
@@ -95,6 +100,7 @@ def _clone(module: nn.Module, children: dict[str, nn.Module]) -> nn.Module:
     clone = object.__new__(type(module))
     clone.__dict__.update(module.__dict__)
     clone.__dict__["_modules"] = {**module._modules, **children}
+    clone.__dict__["_compiled_call_impl"] = None  # of the original module
     if "_hf_hook" in module.__dict__:
         # accelerate binds the hooked forward to the original module.
         hooked = module.__dict__["forward"]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers.cache_utils import (
+    CacheLayerMixin,
     DummyLayer,
     DynamicLayer,
     DynamicSlidingWindowLayer,
@@ -55,6 +56,11 @@ def unmergeable(cache: Cache) -> str | None:
         return type(cache).__name__
     odd = sorted({type(layer).__name__ for layer in cache.layers if type(layer) not in MERGEABLE})
     return ", ".join(odd) or None
+
+
+def has_attention(cache: Cache) -> bool:
+    """Whether some layer keeps keys and values, so that positions matter."""
+    return any(isinstance(layer, CacheLayerMixin) for layer in cache.layers)
 
 
 def merged(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .caches import unmergeable
+from .caches import has_attention, unmergeable
 from .execution import Execution, Merged, Sequential
 from .exits import check_readable, exit_logits
 from .inputs import check_room
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from transformers.utils import ModelOutput
 
 logger = logging.getLogger(__name__)
+
+# What shapes a branch's decoder prompt, prefill and cache as it does the main one's.
+_SHARED = (
+    "prefill_chunk_size",
+    "cache_implementation",
+    "cache_config",
+    "bos_token_id",
+    "decoder_start_token_id",
+)
 
 
 class Contrast:
@@ -46,6 +55,8 @@ class Contrast:
             self._refuse_to_merge("a contrast read by another model")
         elif base.config.is_encoder_decoder:
             self._refuse_to_merge("an encoder-decoder")
+        elif self.runs and rotates_by_length(base):
+            self._refuse_to_merge("a rotary embedding that depends on the longest row")
         self.execution: Execution | None = None
         self.started = False
         self.count = 1
@@ -76,9 +87,7 @@ class Contrast:
         """Read the branches' prompts after the expert has read its own, and mix."""
         room = config.max_length - prompt_length
         settings = {
-            key: value
-            for key in ("prefill_chunk_size", "cache_implementation")
-            if (value := getattr(config, key)) is not None
+            key: value for key in _SHARED if (value := getattr(config, key, None)) is not None
         }
         drafted = ids[:, prompt_length:]
         contrasts = [
@@ -108,13 +117,27 @@ class Contrast:
     def _chosen(
         self, outputs: ModelOutput, kwargs: dict[str, Any], prompt_length: int, room: int
     ) -> Execution:
-        if odd := unmergeable(outputs[cache_name(outputs)]):
+        if odd := unmergeable(outputs[cache_name(outputs)]) or self._uneven(outputs, kwargs):
             self._refuse_to_merge(odd)
         if self.asked == "sequential" or self.obstacle:
             logger.info("execution: sequential (%s)", self.obstacle or "as asked")
             return Sequential(prompt_length, self.runs)
         logger.info("execution: merged, %d branches a forward", 1 + len(self.runs))
         return Merged(self.base, outputs, kwargs, prompt_length, self.runs, room)
+
+    def _uneven(self, outputs: ModelOutput, kwargs: dict[str, Any]) -> str | None:
+        """Name what the branches' rows can't share in one forward, or return None."""
+        typed = {run.kwargs.get("token_type_ids") is None for run in self.runs}
+        if typed != {kwargs.get("token_type_ids") is None}:
+            return "token_type_ids that only some branches have"
+        lengths = {run.ids.shape[1] - run.generated for run in self.runs}
+        if lengths == {self.length}:
+            return None
+        if kwargs.get("position_ids") is None and has_attention(outputs[cache_name(outputs)]):
+            return "a model that counts positions in its cache, with prompts of unequal lengths,"
+        if kwargs.get("output_attentions"):
+            return "output_attentions for prompts of unequal lengths"
+        return None
 
     def _refuse_to_merge(self, obstacle: str) -> None:
         if self.asked == "merged":
@@ -123,3 +146,10 @@ class Contrast:
                 "Use execution='auto' or 'sequential'."
             )
         self.obstacle = obstacle
+
+
+def rotates_by_length(model: PreTrainedModel) -> bool:
+    """Whether the rotary embedding takes its frequencies from the longest row of a forward."""
+    rope = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    layers = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    return any(layer.get("rope_type") in ("longrope", "dynamic") for layer in layers)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Deeper models look no further than this many layers from either end.
 REACH = 20
+TIE = 1e-6  # nats
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class DoLa(Promptless):
         final = log_probs(expert)
         early = torch.stack([log_probs(logits) for logits in contrasts])
         divergence = torch.stack([jsd(final, logps) for logps in early])
-        farthest = divergence.argmax(dim=0)[None, ..., None]
+        # Layers as far as rounding can tell take the first, whatever order the vocabulary is in.
+        tied = divergence >= divergence.amax(dim=0) - TIE
+        farthest = tied.int().argmax(dim=0)[None, ..., None]
         selected = torch.take_along_dim(early, farthest, dim=0)[0]
         scores = final - lifted(selected)
         return scores.masked_fill(~plausible(expert, self.cutoff), -math.inf)

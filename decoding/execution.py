@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers.cache_utils import Cache
     from transformers.utils import ModelOutput
 
-_TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids")
+_MODALITIES = ("mm_token_type_ids", "moe_mm_token_type_ids")  # generated tokens are all text
 _BY_LAYER = ("hidden_states", "attentions", "decoder_hidden_states", "decoder_attentions")
 
 
@@ -81,6 +81,8 @@ class Merged:
         masks = [kwargs.get("attention_mask"), *(run.kwargs.get("attention_mask") for run in runs)]
         self.mask = self._stacked_masks(masks, lengths, outputs.logits.device)
         self.shifts = self._position_shifts(kwargs, read, runs)
+        types = [run.kwargs.get("token_type_ids") for run in runs]
+        self.types = [x[:, -1:] for x in types if x is not None]
         name = cache_name(outputs)
 
         def fresh(longest: int) -> StaticCache:
@@ -100,9 +102,14 @@ class Merged:
         if (positions := kwargs.get("position_ids")) is not None:
             here = _every_row(positions[..., -count:], self.rows)
             kwargs["position_ids"] = torch.cat([here, *(here + s for s in self.shifts)], dim=-2)
-        for key in _TOKEN_TYPES:
+        for key in _MODALITIES:
             if kwargs.get(key) is not None:
                 kwargs[key] = kwargs[key][..., -count:].repeat(self.branches, 1)
+        if (types := kwargs.get("token_type_ids")) is not None:
+            here = types[:, -count:]
+            kwargs["token_type_ids"] = torch.cat(
+                [here, *(x.to(here.device).expand_as(here) for x in self.types)]
+            )
         return ids[:, -count:].repeat(self.branches, 1), kwargs
 
     def after(self, outputs: ModelOutput) -> list[Tensor]:

@@ -44,6 +44,12 @@ def checked(inputs: Inputs, name: str, model: PreTrainedModel, rows: int | None 
                 f"{name} has {len(ids)} rows and no attention_mask, so its padding can't be told "
                 "from its text. Pass the mask that the tokenizer returns."
             )
+        pad = model.generation_config.pad_token_id
+        if pad is not None and (ids == pad).any():
+            raise ValueError(
+                f"{name} holds the pad token {pad} and no attention_mask, so it can't be told "
+                "whether it is padding. Pass the mask that the tokenizer returns."
+            )
         mask = torch.ones_like(ids)
     _check_padding(mask, ids, name, model)
     return {**inputs, "attention_mask": mask}

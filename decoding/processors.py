@@ -8,6 +8,7 @@ comes before: the view is the reference, and both agree where no other processor
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def processor(
     sources = resolved(base, inputs, method, branch)
     if sources.exits:
         sources.runs.append(BranchRun(base, sources.main, "the main prompt", hidden=True))
-    return ContrastProcessor(method, sources)
+    return ContrastProcessor(method, sources, encoded=base.config.is_encoder_decoder)
 
 
 class ContrastProcessor(LogitsProcessor):
@@ -54,8 +55,9 @@ class ContrastProcessor(LogitsProcessor):
         seen: The ids of the last call, `[rows, length]`: what the branches have read.
     """
 
-    def __init__(self, method: Method, sources: Sources) -> None:
+    def __init__(self, method: Method, sources: Sources, *, encoded: bool) -> None:
         self.method, self.runs, self.exits = method, sources.runs, sources.exits
+        self.encoded = encoded
         self.prompts: Tensor = sources.main["input_ids"]
         self.seen: Tensor | None = None
 
@@ -69,19 +71,18 @@ class ContrastProcessor(LogitsProcessor):
 
     def _start(self, input_ids: Tensor) -> int:
         """The length of the decoder's prompt, which every row of `input_ids` must begin with."""
-        if self.runs and self.runs[0].model.config.is_encoder_decoder:
-            return 1
         rows, length = self.prompts.shape
-        prompts = self.prompts.to(input_ids.device)
-        group = len(input_ids) // rows
-        if len(input_ids) % rows or not torch.equal(
-            input_ids[:, :length], prompts.repeat_interleave(group, dim=0)
-        ):
+        group, rest = divmod(len(input_ids), rows)
+        prompts = self.prompts.to(input_ids.device).repeat_interleave(group, dim=0)
+        # An encoder-decoder's prompts were the encoder's: only their number can be checked.
+        if rest or not (self.encoded or torch.equal(input_ids[:, :length], prompts)):
             raise ValueError(
                 f"this processor was made for prompts of shape {tuple(self.prompts.shape)}, but "
                 f"generate passed ids of shape {tuple(input_ids.shape)} that don't begin with "
                 "them. Make one processor for each batch, from the inputs that generate gets."
             )
+        if self.encoded:
+            return 1
         return length
 
     def _read(self, input_ids: Tensor, start: int) -> list[Tensor]:
@@ -90,7 +91,10 @@ class ContrastProcessor(LogitsProcessor):
         logits = []
         for run in self.runs:
             if parents is None or not self._can_follow(run, kept):
-                logits.append(run.prefill(len(input_ids), new.shape[1] + 1, new)[:, -1])
+                start_token = {"decoder_start_token_id": int(input_ids[0, 0])}
+                begun: dict[str, Any] = start_token if self.encoded else {}
+                room = new.shape[1] + 1
+                logits.append(run.prefill(len(input_ids), room, new, **begun)[:, -1])
                 if run.cache.is_croppable:
                     run.cache.activate_past_recording()
             else:

@@ -15,6 +15,9 @@ _REFUSED = {
     "past_key_values": "goes on from a cache that the contrast branches don't have",
     "inputs_embeds": "hides the tokens that the branches are checked against; pass input_ids",
     "adapter_names": "names an adapter for each row, but a forward here has several branches' rows",
+    "cache_params": "goes on from a cache that the contrast branches don't have",
+    "encoder_outputs": "hides the tokens that the branches are checked against; pass input_ids",
+    "decoder_attention_mask": "belongs to decoder_input_ids, which the branches don't share",
     "decoder_input_ids": "starts the main branch's decoder elsewhere than the others'",
     "negative_prompt_ids": "belongs to guidance_scale; use the method CFG with a branch",
 }
@@ -24,6 +27,10 @@ _REFUSED_SETTINGS = {
     "token_healing": (True, "it rewrites the main prompt's last token but no branch's"),
     "assistant_early_exit": (None, "it drafts with the view itself and would spoil its cache"),
     "use_mtp": (True, "it drafts with the view itself and would spoil its cache"),
+    "penalty_alpha": (None, "contrastive search is a loop of its own; it was moved to the Hub"),
+    "dola_layers": (None, "use the method DoLa"),
+    "constraints": (None, "constrained beam search is a loop of its own; it was moved to the Hub"),
+    "force_words_ids": (None, "constrained beam search is a loop of its own, moved to the Hub"),
 }
 
 
@@ -36,9 +43,11 @@ def refuse_options(model: PreTrainedModel, options: dict[str, Any]) -> None:
     for name, reason in _REFUSED.items():
         if options.get(name) is not None:
             raise ValueError(f"{name} can't be combined with a decoding method: it {reason}.")
-    config = options.get("generation_config") or model.generation_config
+    # generate fills what its config leaves open from the model's.
+    configs = (options.get("generation_config"), model.generation_config)
     for name, (bad, reason) in _REFUSED_SETTINGS.items():
-        value = options.get(name, getattr(config, name, None))
+        given = (options.get(name), *(getattr(config, name, None) for config in configs))
+        value = next((one for one in given if one is not None), None)
         if value is not None and (bad is None or value == bad):
             raise ValueError(
                 f"{name}={value!r} can't be combined with a decoding method: {reason}. Leave it "
@@ -65,7 +74,7 @@ def unwrapped(model: Any) -> PreTrainedModel:
             f"decoding needs a transformers model with generate, got {type(model).__name__}. Load "
             "one with AutoModelForCausalLM."
         )
-    if type(model).generate is not GenerationMixin.generate:
+    if "generate" in vars(model) or type(model).generate is not GenerationMixin.generate:
         raise ValueError(
             f"{type(model).__name__} has a generate of its own, which this engine doesn't know. "
             "Use a model that inherits generate from transformers' GenerationMixin."

@@ -35,10 +35,12 @@ class Replausible(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if not self.before:
             return scores
-        dead = torch.isneginf(scores).all(-1, keepdim=True)
+        # remove_invalid_values writes the smallest number for -inf.
+        least = torch.finfo(scores.dtype).min
+        dead = (scores <= least).all(-1, keepdim=True)
         if not dead.any() or (logits := self.contrast.at(input_ids.shape[1])) is None:
             return scores
-        allowed = ~torch.isneginf(self.before(input_ids, torch.zeros_like(scores)))
+        allowed = self.before(input_ids, torch.zeros_like(scores)) > least
         if not allowed.any(-1).all():
             rows = (~allowed.any(-1)).nonzero().flatten().tolist()
             raise ValueError(

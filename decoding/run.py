@@ -94,19 +94,16 @@ class BranchRun:
         self.ids, config, self.kwargs = self._prepared(rows, room, settings)
         self.prompt_length = self.ids.shape[1]
         check_room(self.model, self.prompt_length, room, self.name)
-        keep = 1
-        if drafted is not None and drafted.shape[1]:
-            keep += drafted.shape[1]
-            self.ids = torch.cat([self.ids, drafted.to(self.ids.device)], dim=1)
-            self._grow({}, drafted.shape[1])
-            if "logits_to_keep" in self.kwargs:
-                self.kwargs["logits_to_keep"] = keep
         if record:
             self.kwargs[next(n for n in CACHE_NAMES if n in self.kwargs)].activate_past_recording()
         if self.hidden:
             self.kwargs["output_hidden_states"] = True
+        if drafted is not None and drafted.shape[1]:
+            self.ids = torch.cat([self.ids, drafted.to(self.ids.device)], dim=1)
+            self._grow({}, drafted.shape[1])
+            return self._forward(1 + drafted.shape[1], first=True)
         self.outputs = self.model._prefill(self.ids, config, self.kwargs)
-        return self.outputs.logits[:, -keep:]
+        return self.outputs.logits[:, -1:]
 
     def advance(self, tokens: Tensor) -> Tensor:
         """Read `tokens` `[rows, n]` and return their logits `[rows, n, vocab]`."""
@@ -114,13 +111,7 @@ class BranchRun:
         check_room(self.model, self.ids.shape[1], count, self.name)
         self.ids = torch.cat([self.ids, tokens.to(self.ids.device)], dim=1)
         self._grow(self.outputs, count)
-        inputs = self.model.prepare_inputs_for_generation(
-            self.ids, next_sequence_length=count, **self.kwargs
-        )
-        if "logits_to_keep" in inputs:
-            inputs["logits_to_keep"] = count
-        self.outputs = self.model(**inputs, return_dict=True)
-        return self.outputs.logits[:, -count:]
+        return self._forward(count, first=False)
 
     def rewind(self, generated: int) -> None:
         """Forget all but the first `generated` tokens after the prompt."""
@@ -129,8 +120,10 @@ class BranchRun:
             return
         self.cache.crop(-dropped)
         self.ids = self.ids[:, :-dropped]
+        # An encoder-decoder's attention_mask is its encoder's, which reads no generated token.
+        fixed = ("attention_mask",) if self.model.config.is_encoder_decoder else ()
         for key in _GROWING:
-            if self.kwargs.get(key) is not None:
+            if key not in fixed and self.kwargs.get(key) is not None:
                 self.kwargs[key] = self.kwargs[key][..., :-dropped]
 
     def reorder(self, index: Tensor) -> None:
@@ -156,16 +149,20 @@ class BranchRun:
 
         own = self.model.generation_config
         copies = rows // len(self.inputs["input_ids"])
+        chosen = {
+            "bos_token_id": own.bos_token_id,
+            "eos_token_id": own.eos_token_id,
+            "pad_token_id": own.pad_token_id if own.pad_token_id is not None else 0,
+            "decoder_start_token_id": own.decoder_start_token_id,
+            **settings,
+        }
         config = GenerationConfig(
             max_new_tokens=room,
             num_beams=copies,
+            num_return_sequences=1,
             do_sample=False,
             use_cache=True,
-            bos_token_id=own.bos_token_id,
-            eos_token_id=own.eos_token_id,
-            pad_token_id=own.pad_token_id if own.pad_token_id is not None else 0,
-            decoder_start_token_id=own.decoder_start_token_id,
-            **settings,
+            **chosen,
         )
         device = self.model.device
         inputs = {
@@ -176,13 +173,30 @@ class BranchRun:
         self.model.generate(**inputs, generation_config=config, custom_generate=capture)
         return captured["ids"], captured["config"], captured["kwargs"]
 
+    def _forward(self, count: int, *, first: bool) -> Tensor:
+        inputs = self.model.prepare_inputs_for_generation(
+            self.ids,
+            next_sequence_length=None if first else count,
+            is_first_iteration=first,
+            **self.kwargs,
+        )
+        if "logits_to_keep" in inputs:
+            inputs["logits_to_keep"] = count
+        self.outputs = self.model(**inputs, return_dict=True)
+        return self.outputs.logits[:, -count:]
+
     def _grow(self, outputs: Any, count: int) -> None:
+        types = self.kwargs.get("token_type_ids")
         self.kwargs = self.model._update_model_kwargs_for_generation(
             outputs,
             self.kwargs,
             is_encoder_decoder=self.model.config.is_encoder_decoder,
             num_new_tokens=count,
         )
+        if types is not None:
+            # transformers repeats the last `count` types in order, for a draft several of them.
+            last = types[:, -1:].expand(-1, count)
+            self.kwargs["token_type_ids"] = torch.cat([types, last], dim=1)
 
 
 _GROWING = (

@@ -38,11 +38,17 @@ class _View(GenerationMixin):
     _wrapped: tuple[PreTrainedModel, Method, list[Inputs], str]
     _contrast: Contrast
 
-    def generate(self, inputs: Tensor | None = None, **kwargs: Any) -> Any:
+    def generate(
+        self,
+        inputs: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
         base, method, branch, execution = self._wrapped
+        kwargs["generation_config"] = generation_config
         refuse_options(base, kwargs)
         given = {"input_ids": inputs} if inputs is not None else {}
-        given |= {key: kwargs[key] for key in ("input_ids", "attention_mask") if key in kwargs}
+        given |= {key: value for key, value in kwargs.items() if isinstance(value, Tensor)}
         sources = resolved(base, given, method, branch)
         kwargs["attention_mask"] = sources.main["attention_mask"]
         self.__dict__["_contrast"] = Contrast(base, method, sources, execution)
@@ -175,7 +181,8 @@ def wrap(
         raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}.")
     base = unwrapped(model)
     view = object.__new__(_view_class(base.__class__))
-    view.__dict__.update(base.__dict__)
+    # What a patched model carries under the view's own names must not hide them.
+    view.__dict__.update({k: v for k, v in vars(base).items() if k not in vars(_View)})
     view.__dict__["_wrapped"] = (base, method, as_branches(branch), execution)
     return view
 

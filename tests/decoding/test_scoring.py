@@ -35,7 +35,9 @@ def loop(model, method, branches, answer):
     return logps
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "qwen3_next", "mamba", "t5"])
+@pytest.mark.parametrize(
+    "name", ["llama", "gpt2", "mistral", "qwen3_next", "falcon_h1", "mamba", "t5"]
+)
 def test_scores_equal_a_loop_of_plain_forwards(name, tiny, prompts, batch):
     model, (inputs, branch) = tiny(name), batch
     logps, mask = score(model, inputs, ANSWERS, CAD(0.7), branch)
