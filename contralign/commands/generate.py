@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .options import add_config, add_model, load_model, positive
 
 if TYPE_CHECKING:
-    from contralign.decoding import Decoding, Messages
+    from contralign.decoding import Decoding
     from contralign.eval import LanguageModel
 
     from .parser import Parser
@@ -60,8 +60,8 @@ def answer(
 
     from contralign.decoding import encode, generate
 
-    messages = [_messages(model, prompt)]
-    held_against = None if contrast is None else [_messages(model, contrast)]
+    messages = [model.messages(prompt)]
+    held_against = None if contrast is None else [model.messages(contrast)]
     branch = decoding.method.branches(model.tokenizer, messages, contrast=held_against)
     inputs = {
         name: tensor.to(model.model.device)
@@ -100,10 +100,3 @@ def _check_contrast(decoding: Decoding, contrast: str | None) -> None:
             f"{decoding.name} holds the prompt against the same without its context, got neither "
             "--context nor --contrast. Pass --context FILE, or - to read it from stdin."
         )
-
-
-def _messages(model: LanguageModel, prompt: str) -> Messages:
-    if not model.chat:
-        return prompt
-    system = [] if model.system is None else [{"role": "system", "content": model.system}]
-    return [*system, {"role": "user", "content": prompt}]
