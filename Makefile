@@ -39,7 +39,7 @@ bench: $(INSTALLED)  ## Speed and memory of decoding, as ratios
 	$(BIN)/python benchmarks/decoding.py
 
 gpu: $(INSTALLED)  ## The tests and benchmarks that need a CUDA device
-	$(BIN)/pytest -m gpu
+	$(BIN)/pytest -rs -m gpu
 	$(BIN)/python benchmarks/gpu.py
 
 clean:  ## Remove .venv and what tools left behind; results in runs/ stay

@@ -7,7 +7,7 @@ else than what its name says. Greedy is greedy, and sampling is at temperature 1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -157,7 +157,7 @@ class LanguageModel:
         view.generation_config = self._generation_config
         width = inputs["input_ids"].shape[1]
         output = view.generate(
-            **{name: tensor.to(view.device) for name, tensor in inputs.items()},
+            **self.placed(inputs),
             **_search(decoding, seeds, width),
             max_new_tokens=asks[0].max_new_tokens,
         )
@@ -173,6 +173,12 @@ class LanguageModel:
         contrast = given if len(given) == len(asks) else None
         branch = decoding.method.branches(self.tokenizer, prompts, contrast=contrast, seeds=seeds)
         return encode(self.tokenizer, prompts), branch
+
+    def placed(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Move encoded prompts to the model's device."""
+        device = self.model.device
+        # Weights that accelerate keeps offloaded are "meta"; its hooks then move the inputs.
+        return {k: x if device.type == "meta" else x.to(device) for k, x in inputs.items()}
 
     def messages(self, prompt: str) -> Messages:
         """Turn a prompt into what `encode` takes: chat messages, or the text itself."""

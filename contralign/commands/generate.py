@@ -63,10 +63,7 @@ def answer(
     messages = [model.messages(prompt)]
     held_against = None if contrast is None else [model.messages(contrast)]
     branch = decoding.method.branches(model.tokenizer, messages, contrast=held_against)
-    inputs = {
-        name: tensor.to(model.model.device)
-        for name, tensor in encode(model.tokenizer, messages).items()
-    }
+    inputs = model.placed(encode(model.tokenizer, messages))
     options: dict[str, Any] = decoding.generate_kwargs()
     beams = options["num_beams"] > 1
     if not beams:

@@ -8,6 +8,7 @@ from functools import wraps
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from transformers import (
     CompileConfig,
     LlamaForCausalLM,
@@ -322,8 +323,6 @@ def test_half_precision_errors_are_those_of_the_branches(dtype, llama, batch):
 
 
 def test_accelerate_hooks_keep_working(own_llama, prompts, batch, naive):
-    from accelerate import cpu_offload
-
     inputs, branch = batch
     reference = naive([own_llama] * 2, prompts, CAD().rule, STEPS)
     cpu_offload(own_llama, execution_device=torch.device("cpu"))
@@ -352,6 +351,13 @@ def test_dola_beams_drafts_and_chunks_agree_with_plain_steps(llama, prompts, lef
     other = processor(llama, inputs, method)
     theirs = llama.generate(**inputs, logits_processor=[other], **BEAMS)
     assert torch.equal(beams.sequences, theirs.sequences)
+
+
+def test_dola_reads_an_offloaded_head(own_llama, batch):
+    method = DoLa(layers=(0, 1))
+    expected = generate(own_llama, batch[0], method, **GREEDY)
+    cpu_offload(own_llama, execution_device=torch.device("cpu"))
+    assert torch.equal(generate(own_llama, batch[0], method, **GREEDY), expected)
 
 
 def test_dola_caps_early_logits_as_the_model_caps_its_own(tiny, prompts, batch):
