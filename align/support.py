@@ -1,0 +1,73 @@
+"""What keeps a model from a path of the engine, by its class and config; the rest a check finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft import PeftModel
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+ATTENTION = {"full_attention", "sliding_attention"}
+
+
+def language_model(model: Any) -> Any:
+    """The transformers model inside a PEFT wrapper, adapters active."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def learns_prompt(model: Any) -> bool:
+    """Whether a PEFT model puts virtual tokens before every prompt."""
+    return isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
+
+
+def refuse_unscorable(model: Any) -> None:
+    """Refuse what no path can score.
+
+    Raises:
+        ValueError: An encoder-decoder, or a model without a language-model head.
+    """
+    inner = language_model(model)
+    if getattr(inner.config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"{type(inner).__name__} is an encoder-decoder, whose completions go on from another "
+            "sequence than the prompt. Use a decoder-only model."
+        )
+    if inner.get_output_embeddings() is None:
+        raise ValueError(
+            f"{type(inner).__name__} has no language-model head. Load it with "
+            "AutoModelForCausalLM or AutoModelForImageTextToText."
+        )
+
+
+def obstacles(model: Any, path: str) -> list[str]:
+    """Say why a model can't take a path; empty means that it may be tried.
+
+    Args:
+        model: A model of transformers, or a PEFT model around one.
+        path: "packed", "prefix" or "padded".
+    """
+    if path == "padded":
+        return []
+    inner = language_model(model)
+    reasons = []
+    if learns_prompt(model):
+        reasons.append("its adapter puts virtual tokens before every prompt")
+    if _recurrent(inner):
+        reasons.append("a recurrent layer's state can't be shared by the completions of a prompt")
+    if path == "packed":
+        kinds = set(getattr(inner.config.get_text_config(), "layer_types", None) or ())
+        if odd := kinds - ATTENTION:
+            reasons.append(f"it has layers of the kind {', '.join(sorted(odd))}")
+        if not getattr(inner, "_supports_attention_backend", False):
+            reasons.append("its attention can't be replaced through AttentionInterface")
+    elif inner.is_activation_checkpointing and inner.training:
+        reasons.append("gradient checkpointing drops the cache of the prompts")
+    return reasons
+
+
+def _recurrent(model: Any) -> bool:
+    if getattr(model, "_is_stateful", False):
+        return True
+    layers = DynamicCache(config=model.config.get_text_config()).layers
+    return any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
