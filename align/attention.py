@@ -1,7 +1,8 @@
 """Attention in a packed row: each completion sees its prompt and itself, nothing else.
 
 Registered with transformers' `AttentionInterface` and with no mask function of its own, so models
-build no mask at all; they pass the layout through to each layer as they do any other option.
+build no mask at all; they pass the layout through to each layer as they do any other option. On
+CUDA it is one FlexAttention call a layer, elsewhere a fused call for each segment.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def packed_attention(
     if position_bias is not None or attention_mask is not None:
         raise NotImplementedError("a packed row takes no position bias and no attention mask.")
     _check_window(module, sliding_window)
-    if query.is_cuda:
+    # Its kernels know no dropout and no smaller heads.
+    if query.is_cuda and not dropout and query.shape[-1] >= 16:
         mask = _block_mask(packed_layout, sliding_window, query.device)
         output, _ = flex_attention_forward(
             module, query, key, value, mask, scaling, softcap, s_aux, dropout=dropout

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import create_mask
+from transformers.integrations.flex_attention import flex_attention_forward
 
 from contralign.align.attention import _block_mask, packed_attention
 from contralign.align.packing import Layout
@@ -104,3 +105,16 @@ def test_what_the_layout_cant_express_is_refused() -> None:
         packed_attention(
             Layer(), states, states, states, None, packed_layout=LAYOUT, position_bias=states
         )
+
+
+@pytest.mark.slow  # it compiles
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("softcap", [None, 1.5])
+def test_the_call_for_cuda_says_the_same_compiled_for_a_cpu(
+    window: int | None, softcap: float | None
+) -> None:
+    query = torch.randn(1, 4, LAYOUT.length, 16)
+    key, value = torch.randn(2, 1, 2, LAYOUT.length, 16)
+    mask = _block_mask(LAYOUT, window, torch.device("cpu"))
+    found, _ = flex_attention_forward(Layer(), query, key, value, mask, 0.4, softcap)
+    assert torch.allclose(found, dense(query, key, value, 0.4, window, softcap, None), atol=1e-5)
