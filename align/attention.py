@@ -66,6 +66,9 @@ def packed_attention(
     if position_bias is not None or attention_mask is not None:
         raise NotImplementedError("a packed row takes no position bias and no attention mask.")
     _check_window(module, sliding_window)
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):  # autocast passes over masks that are no plain tensors
+        query, key, value = (x.to(torch.get_autocast_dtype(kind)) for x in (query, key, value))
     # Its kernels know no dropout and no smaller heads.
     if query.is_cuda and not dropout and query.shape[-1] >= 16:
         mask = _block_mask(packed_layout, sliding_window, query.device)

@@ -148,9 +148,9 @@ class Engine:
         inner = language_model(self.model)
         device = inner.get_input_embeddings().weight.device
         if learns_prompt(self.model):
-            # Virtual tokens move the positions; and PEFT takes the adapter off by replacing forward
+            # Virtual tokens move the positions. Switched off, PEFT calls a forward saved before ours.
             inputs = {name: value for name, value in inputs.items() if name != "position_ids"}
-            outer = inner if "forward" in vars(self.model) else outer
+            outer = inner if self.model._adapters_disabled else outer
         return outer(
             **{name: x.to(device) if isinstance(x, Tensor) else x for name, x in inputs.items()}
         )
@@ -168,7 +168,7 @@ class Engine:
             )
             for path in PATHS if self.path == "auto" else (self.path,):
                 reasons = obstructed[path] or self._differences(batch, outer, path, expected)
-                if not _on_any_process(bool(reasons), expected.device):
+                if not on_any_process(bool(reasons), expected.device):
                     logger.info(f"{_name(self.model)} takes the {path} path.")
                     return path
                 logger.warning(_inexact(self.model, path, reasons))
@@ -185,7 +185,8 @@ class Engine:
         except (RuntimeError, TypeError) as error:  # what a kernel or a signature can't do
             return [f"{type(error).__name__}: {error}"]
         apart = (found[batch.mask.to(found.device)] - expected).abs()
-        exact = language_model(self.model).dtype == torch.float32
+        rounded = torch.is_autocast_enabled(expected.device.type)
+        exact = language_model(self.model).dtype == torch.float32 and not rounded
         worst = float(apart.max() if exact else apart.mean())
         if worst <= (FLOAT32_TOLERANCE if exact else HALF_TOLERANCE):
             return []
@@ -210,11 +211,11 @@ def _padded(flat: Tensor, mask: Tensor) -> Tensor:
     return flat.new_zeros(mask.shape).masked_scatter(mask, flat)
 
 
-def _on_any_process(failed: bool, device: torch.device) -> bool:
-    """Whether it failed anywhere: processes that took different paths would wait for ever."""
+def on_any_process(true: bool, device: torch.device) -> bool:
+    """Whether it is true anywhere: processes that went different ways would wait for ever."""
     if not (dist.is_available() and dist.is_initialized()):
-        return failed
-    flag = torch.tensor(int(failed), device=device)
+        return true
+    flag = torch.tensor(int(true), device=device)
     dist.all_reduce(flag, dist.ReduceOp.MAX)
     return bool(flag)
 

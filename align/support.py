@@ -61,7 +61,7 @@ def obstacles(model: Any, path: str) -> list[str]:
             reasons.append(f"it has layers of the kind {', '.join(sorted(odd))}")
         if not getattr(inner, "_supports_attention_backend", False):
             reasons.append("its attention can't be replaced through AttentionInterface")
-    elif inner.is_activation_checkpointing and inner.training:
+    elif inner.is_activation_checkpointing:
         reasons.append("gradient checkpointing drops the cache of the prompts")
     return reasons
 

@@ -229,6 +229,9 @@ def test_virtual_tokens_of_prompt_learning() -> None:
     expected = nn.utils.rnn.pad_sequence(rows, batch_first=True)
     assert (found - expected).abs().max() < 1e-5
     assert (found - alone).abs().max() > 1e-3
+    # As accelerate does for mixed precision.
+    model.forward = torch.autocast("cpu", enabled=False)(model.forward)
+    assert (engine(batch).logps.flatten(0, 1) - expected).abs().max() < 1e-5
     with model.disable_adapter():
         assert (engine(batch).logps.flatten(0, 1) - alone).abs().max() < 1e-5
 
@@ -304,7 +307,19 @@ def test_refuses_what_no_path_can_score() -> None:
 
 
 def test_checkpointing_leaves_no_cache_for_the_prefix_path() -> None:
-    model = made(MODELS["llama"])
+    # Also where the first batch is scored in evaluation: the next one may be trained on.
+    model = made(UNPACKABLE["bloom"][0])
+    assert obstacles(model, "prefix") == []
     model.activation_checkpointing_enable()
-    assert obstacles(model.eval(), "prefix") == []
-    assert "drops the cache" in obstacles(model.train(), "prefix")[0]
+    assert "drops the cache" in obstacles(model.eval(), "prefix")[0]
+    engine = Engine(model)
+    engine(ragged())
+    assert engine.path == "padded"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_autocast_is_rounding_and_no_other_model(path: str) -> None:
+    model, batch = made(MODELS["llama"]), ragged()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = Engine(model, path)(batch).logps
+    assert (found.flatten(0, 1) - naive(model, batch)).abs().mean() < 0.05
