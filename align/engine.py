@@ -148,7 +148,7 @@ class Engine:
         inner = language_model(self.model)
         device = inner.get_input_embeddings().weight.device
         if learns_prompt(self.model):
-            # Virtual tokens move the positions. Switched off, PEFT calls a forward saved before ours.
+            # Virtual tokens move the positions; switched off, PEFT calls a forward that it saved.
             inputs = {name: value for name, value in inputs.items() if name != "position_ids"}
             outer = inner if self.model._adapters_disabled else outer
         return outer(

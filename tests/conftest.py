@@ -40,7 +40,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+READS_DATA = ("reads", "data")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("data"):
+            item.user_properties.append(READS_DATA)
     if torch.cuda.is_available():
         return
     for item in items:
@@ -50,8 +56,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how many tests read real data: a skip is easily overlooked."""
+    reports = terminalreporter.getreports
     count = {
-        outcome: sum("data" in report.keywords for report in terminalreporter.getreports(outcome))
+        outcome: sum(READS_DATA in report.user_properties for report in reports(outcome))
         for outcome in ("passed", "failed", "skipped")
     }
     if any(count.values()):

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import torch
 
+import contralign.align.losses
 import contralign.decoding
 from contralign import smollm2
+from contralign.align.batch import Batch
 from contralign.cli import build_parser
 from contralign.decoding import METHODS
 
@@ -60,15 +62,30 @@ def test_both_first_blocks_of_the_readme_decode_the_same(
     assert torch.equal(known["ids"], by_view)
 
 
-def test_the_method_of_contributing_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = blocks("CONTRIBUTING.md", "python")
-    module = ModuleType("contralign.decoding.half")
-    module.__package__ = contralign.decoding.__name__
+def written(block: int, package: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of a package that a block of CONTRIBUTING is."""
+    module = ModuleType(f"{package.__name__}.written")
+    module.__package__ = package.__name__
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    exec(compile(block, "half.py", "exec"), vars(module))
+    exec(compile(blocks("CONTRIBUTING.md", "python")[block], "written.py", "exec"), vars(module))
+    return module
+
+
+def test_the_method_of_contributing_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = written(0, contralign.decoding, monkeypatch)
     expert, contrast = torch.tensor([1.0, 2.0]), torch.tensor([3.0, -2.0])
     # 0.75 * 1 + 0.25 * 3 = 1.5, 0.75 * 2 - 0.25 * 2 = 1.
     assert module.HalfCAD(weight=0.25).rule(expert, contrast).tolist() == [1.5, 1.0]
+
+
+def test_the_loss_of_contributing_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = written(1, contralign.align.losses, monkeypatch)
+    # h = [-1 - 2 + 4, -3 + 1] = [1, -2]: (1 - 0.5 * 3) ** 2 = 0.25.
+    policy = torch.tensor([[[-1.0, -2.0], [-3.0, 0.0]]])
+    reference = torch.tensor([[[-2.0, -2.0], [-1.0, 0.0]]])
+    loss, metrics = module.Squared(beta=0.5)(policy, reference, Batch([[1]], [[[2, 3], [4]]]))
+    assert loss.tolist() == [0.25]
+    assert metrics["rewards/margins"].tolist() == [1.5]
 
 
 @pytest.mark.parametrize("words", commands("contralign"), ids=lambda words: " ".join(words[:3]))

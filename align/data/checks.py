@@ -1,0 +1,106 @@
+"""Every row of the data, checked before a model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset, Image, IterableDataset, List
+from tqdm import tqdm
+
+from .encode import Encoded, encode
+from .formats import NUMBERS, excerpt, normalise
+from .images import open_image
+from .problems import PROBLEMS, RowError
+from .report import Report
+from .tokens import Processor
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What came of a row.
+
+    Attributes:
+        problems: Names of problems, and what was found.
+        encoded: Its tokens; None if it's unusable, or there was nothing to tokenise it with.
+        numbers: Its weight and margin.
+    """
+
+    problems: list[tuple[str, str]]
+    encoded: Encoded | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be trained on."""
+        return all(PROBLEMS[name].severity == "warning" for name, _ in self.problems)
+
+
+def examine(
+    row: Mapping[str, Any], processor: Processor | None = None, max_length: int | None = None
+) -> Examined:
+    """Check a row and tokenise it.
+
+    Args:
+        row: In any of the known formats.
+        processor: The model's tokenizer or processor; None checks what needs none.
+        max_length: Tokens of prompt and completion; None is no limit.
+
+    Raises:
+        ValueError: The processor isn't one for such rows.
+    """
+    try:
+        normal = normalise(row)
+        numbers = {name: normal[name] for name in NUMBERS if name in normal}
+        if processor is None:
+            for image in normal.get("images", []):
+                open_image(image)
+            return Examined([], None, numbers)
+        encoded = encode(normal, processor, max_length)
+    except RowError as error:
+        return Examined([(error.problem, error.found)])
+    return Examined(encoded.warnings, encoded, numbers)
+
+
+def check(
+    rows: Iterable[Mapping[str, Any]],
+    processor: Processor | None = None,
+    max_length: int | None = None,
+) -> Report:
+    """Check rows; on a terminal, a progress bar shows when it takes more than two seconds.
+
+    Args:
+        rows: A dataset, a stream or a list, in any of the known formats.
+        processor: The model's tokenizer or processor; None checks what needs none.
+        max_length: Tokens of prompt and completion; None is no limit.
+
+    Returns:
+        Each problem with its count and first rows.
+
+    Raises:
+        ValueError: The processor isn't one for such rows.
+    """
+    report = Report(tokens=processor is not None)
+    bar: dict[str, Any] = {
+        "desc": "Checking",
+        "unit": "row",
+        "delay": 2,
+        "leave": False,
+        "disable": None,
+    }
+    for index, row in enumerate(tqdm(undecoded(rows), **bar)):
+        problems = examine(row, processor, max_length).problems
+        report.add(index, problems, excerpt(row) if problems else "")
+    return report
+
+
+def undecoded(rows: Any) -> Any:
+    """Leave images as files, so that a broken one is found by us and can be named."""
+    if isinstance(rows, Dataset | IterableDataset):
+        for name, feature in (rows.features or {}).items():
+            if isinstance(feature, Image):
+                rows = rows.cast_column(name, Image(decode=False))
+            elif isinstance(feature, List) and isinstance(feature.feature, Image):
+                rows = rows.cast_column(name, List(Image(decode=False)))
+    return rows

@@ -1,0 +1,92 @@
+"""Look at preference data before training on it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .options import positive, quiet_unless_watched
+from .parser import Parser
+
+if TYPE_CHECKING:
+    from contralign.align.data import Report
+
+CHECK = """Check preference data as training does it.
+
+The exit code is 0 when every row can be trained on, and 1 when some can't.
+"""
+WITHOUT_MODEL = (
+    "Not checked without --model: chat template, lengths, BOS and EOS, and where completions start."
+)
+WITHOUT_LENGTH = "Not checked without --max-length: prompts that fill it, completions that are cut."
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add what can be done with data."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    summary = "say what is wrong with a file's rows"
+    actions.add_parser("check", help=summary, description=CHECK, fill=add_check_arguments)
+
+
+def add_check_arguments(parser: Parser) -> None:
+    """Add which data, and the model that it's for."""
+    parser.add_argument("data", metavar="FILE", help="file, folder or hub id; see contralign train")
+    parser.add_argument("--split", default="train", help="as in train[:100]; default: train")
+    parser.add_argument("--name", help="configuration of a data set on the hub")
+    parser.add_argument(
+        "--model", help="hub id or folder; only its tokenizer or processor is loaded"
+    )
+    parser.add_argument(
+        "--max-length", type=positive, help="tokens of prompt and completion that training allows"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do the one thing that can be done."""
+    check(args)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Print the report; exit with 1 if there is a row that can't be trained on."""
+    if args.max_length is not None and args.model is None:
+        raise ValueError(
+            "--max-length counts a model's tokens, got no --model. Name the model to train."
+        )
+    from datasets import disable_progress_bars
+
+    from contralign.align.data import check as check_rows
+    from contralign.align.data import load
+
+    quiet_unless_watched()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    processor = None if args.model is None else _processor(args.model)
+    rows = load(args.data, name=args.name, split=args.split)
+    report = check_rows(rows, processor, args.max_length)
+    print(_as_json(args, report) if args.json else _as_text(args, report))
+    if report.unusable:
+        sys.exit(1)
+
+
+def _processor(model: str) -> Any:
+    from transformers import AutoProcessor
+
+    if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
+        raise ValueError(f"--model takes a hub id or a folder, got {model}, which is neither.")
+    return AutoProcessor.from_pretrained(str(Path(model).expanduser()))
+
+
+def _as_json(args: argparse.Namespace, report: Report) -> str:
+    asked = {name: getattr(args, name) for name in ("data", "split", "model", "max_length")}
+    return json.dumps({**asked, **report.as_dict()}, indent=2, ensure_ascii=False)
+
+
+def _as_text(args: argparse.Namespace, report: Report) -> str:
+    text = f"{args.data}, {args.split}: {report}"
+    if args.model is None:
+        return f"{text}\n\n{WITHOUT_MODEL}"
+    return text if args.max_length is not None else f"{text}\n\n{WITHOUT_LENGTH}"
