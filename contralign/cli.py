@@ -11,13 +11,16 @@ import sys
 from collections.abc import Sequence
 
 from contralign import __version__
-from contralign.commands import demo, evaluate, generate, methods
+from contralign.commands import data, demo, evaluate, generate, merge, methods, train
 from contralign.commands.parser import Parser, complain
 
 COMMANDS = {
     "generate": (generate, "answer one question with any decoding method"),
     "eval": (evaluate, "measure decoding methods side by side on a benchmark"),
     "methods": (methods, "list the decoding methods, their parameters and papers"),
+    "train": (train, "train a model on preferences"),
+    "merge": (merge, "merge an adapter into its base model, as a plain model folder"),
+    "data": (data, "check preference data before training on it"),
     "demo": (demo, "compare four methods on a small model in a few minutes"),
 }
 

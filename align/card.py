@@ -1,0 +1,141 @@
+"""The model card: what was trained on what, how it went, and how to do it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from .curves import eval_series, train_series
+from .metrics import DRIFTS
+from .record import versions
+
+Z = (-1.96, 1.96)
+RESULTS = ("loss", "rewards/accuracies", "rewards/margins", *DRIFTS, "kl")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method was published.
+
+    Attributes:
+        method: Its acronym.
+        title: Of the paper.
+        authors: Of the paper.
+        year: Of the paper.
+        arxiv: Its id.
+    """
+
+    method: str
+    title: str
+    authors: str
+    year: int
+    arxiv: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model card tells.
+
+    Attributes:
+        name: The model's.
+        base: Hub id or folder of what training started from.
+        adapter: Whether the result is an adapter.
+        paper: Of the method.
+        settings: Keys and values that were set.
+        data: One line for each data set.
+        history: `trainer.state.log_history`.
+        command: What was typed, if anything.
+        notes: What was noticed during the run.
+        dataset: Hub id of the data, if it has one.
+    """
+
+    name: str
+    base: str
+    adapter: bool
+    paper: Paper
+    settings: Mapping[str, Any]
+    data: Sequence[str]
+    history: Sequence[Mapping[str, Any]]
+    command: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    dataset: str | None = None
+
+
+def card(told: Card) -> str:
+    """Write README.md."""
+    paper = told.paper
+    kind = "A PEFT adapter for" if told.adapter else "A fine-tuned version of"
+    parts = [
+        f"---\n{yaml.safe_dump(_metadata(told), sort_keys=False)}---",
+        f"# {told.name}",
+        f"{kind} `{told.base}`, trained with {paper.method} by contralign.",
+        *(f"> {note}" for note in told.notes),
+        "## Use\n\n" + _use(told),
+        "## Data\n\n" + "\n".join(f"- {line}" for line in told.data),
+        "## Results\n\n" + _results(told.history),
+        "## Training\n\n" + _training(told),
+        f'## Method\n\n{paper.authors} {paper.year}, "{paper.title}", '
+        f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv}).",
+        "## Versions\n\n" + ", ".join(f"{name} {number}" for name, number in versions().items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _metadata(told: Card) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "library_name": "peft" if told.adapter else "transformers",
+        "tags": ["contralign", told.paper.method.lower()],
+    }
+    # The hub refuses a base or data set that is no id of its own.
+    if _is_hub_id(told.base):
+        metadata["base_model"] = told.base
+    if told.dataset and _is_hub_id(told.dataset):
+        metadata["datasets"] = [told.dataset]
+    return metadata
+
+
+def _use(told: Card) -> str:
+    loader = "AutoPeftModelForCausalLM" if told.adapter else "AutoModelForCausalLM"
+    library = "peft" if told.adapter else "transformers"
+    model = shlex.quote(told.base)
+    words = f"--model {model} --adapter ." if told.adapter else "--model ."
+    return (
+        f"```python\nfrom {library} import {loader}\n\n"
+        f'model = {loader}.from_pretrained(".")\n```\n\n'
+        f"```bash\ncontralign generate {words} --question '...'\n```"
+    )
+
+
+def _results(history: Sequence[Mapping[str, Any]]) -> str:
+    lines = ["| | first | last | 95 % interval of the last | best |", "|---|---:|---:|---:|---:|"]
+    for name in RESULTS:
+        trained = train_series(history, name)[1]
+        lines += [_row(f"training: {name}", name, trained)] if trained else []
+        errors = eval_series(history, f"{name}_se")
+        for data, (_, values) in eval_series(history, name).items():
+            _, error = errors.get(data, ([], []))
+            label = f"{f'evaluation {data}'.strip()}: {name}"
+            lines.append(_row(label, name, values, error[-1] if error else None))
+    text = "\n".join(lines) if len(lines) > 2 else "Nothing was logged."
+    return f"{text}\n\n![curves](curves.png)" if len(lines) > 2 else text
+
+
+def _row(label: str, name: str, values: Sequence[float], error: float | None = None) -> str:
+    """The interval is the mean's, normal: 1.96 standard errors to each side."""
+    ends = "" if error is None else " to ".join(f"{values[-1] + z * error:.4g}" for z in Z)
+    best = (min if name in ("loss", "kl") else max)(values)
+    shown = f"{best:.4g}" if name == "loss" or name.startswith("rewards/") else ""
+    return f"| {label} | {values[0]:.4g} | {values[-1]:.4g} | {ends} | {shown} |"
+
+
+def _training(told: Card) -> str:
+    command = f"```bash\n{shlex.join(told.command)}\n```\n\n" if told.command else ""
+    return command + f"```yaml\n{yaml.safe_dump(dict(told.settings), sort_keys=False)}```"
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))

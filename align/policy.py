@@ -1,0 +1,200 @@
+"""The model that is trained: loaded, given its adapter, its dropout off; or refused."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoProcessor, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers.utils import find_adapter_config_file
+from trl.trainer.utils import create_model_from_path, get_config_model_id
+
+from .config import PreferenceConfig
+
+
+def load_processor(model: str | nn.Module, config: PreferenceConfig) -> Any:
+    """Load the tokenizer or processor that belongs to a model, without loading the model."""
+    name = model if isinstance(model, str) else get_config_model_id(model.config)
+    if not name:
+        raise ValueError(
+            "a model that was made in memory has no tokenizer beside it. Pass processing_class."
+        )
+    return AutoProcessor.from_pretrained(
+        base_of(name, config) or name,
+        revision=_given(config).get("revision"),
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def tokenizer_of(processor: Any) -> PreTrainedTokenizerBase:
+    """A processor's tokenizer, with something to pad with, which nothing is ever computed from.
+
+    Raises:
+        ValueError: There is none, or it knows no end of a completion.
+    """
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ValueError(
+            f"processing_class is a tokenizer or a processor, got {type(processor).__name__}."
+        )
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            "every completion ends with EOS, but the tokenizer has no eos_token: the policy would "
+            "never learn to stop. Set tokenizer.eos_token and save it beside the model."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def check_quantization(quantized: BitsAndBytesConfig | None, adapter: PeftConfig | None) -> None:
+    """Refuse what a quantized model can't do, before anything is loaded.
+
+    Raises:
+        ValueError: bitsandbytes isn't there, or the quantized weights themselves would be trained.
+    """
+    if quantized is None:
+        return
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            "load_in_4bit and load_in_8bit need bitsandbytes, which isn't installed: pip install "
+            "bitsandbytes (it needs a GPU), or leave them out."
+        )
+    if adapter is None:
+        raise ValueError(
+            "quantized weights can't be trained, got load_in_4bit or load_in_8bit without an "
+            "adapter. Set use_peft: true."
+        )
+
+
+def load_policy(
+    model: str | nn.Module,
+    config: PreferenceConfig,
+    adapter: PeftConfig | None = None,
+    quantized: BitsAndBytesConfig | None = None,
+) -> nn.Module:
+    """Load the policy if it is a name, add the adapter, switch dropout off.
+
+    Raises:
+        OSError: There is no such model.
+        ValueError: Nothing of it would be trained, or it has an adapter already.
+    """
+    policy: Any = _loaded(model, config, quantized) if isinstance(model, str) else model
+    if adapter is not None:
+        policy = _with_adapter(policy, adapter)
+    if not any(parameter.requires_grad for parameter in policy.parameters()):
+        raise ValueError(
+            "nothing of the model would be trained: all its parameters are frozen. Load an adapter "
+            "with is_trainable=True, or pass a peft_config."
+        )
+    if config.disable_dropout:
+        silence_dropout(policy)
+    return policy
+
+
+def comes_with_adapter(model: Any) -> bool:
+    """Whether a model has an adapter that already changes what it says."""
+    return is_peft_model(model) and any(
+        bool(value.any()) for name, value in model.named_parameters() if "lora_B" in name
+    )
+
+
+def silence_dropout(model: nn.Module) -> None:
+    """Switch all dropout off, that of attention included, which is a number of its layer."""
+    for module in model.modules():
+        for name in _dropouts(module):
+            setattr(module, name, 0.0)
+
+
+def active_dropout(model: nn.Module) -> list[str]:
+    """Names of the modules that drop something while training."""
+    return [name for name, module in model.named_modules() if _dropouts(module)]
+
+
+def _dropouts(module: nn.Module) -> list[str]:
+    if isinstance(module, nn.Dropout):
+        return ["p"] if module.p > 0 else []
+    return [
+        name
+        for name, value in vars(module).items()
+        if "dropout" in name and isinstance(value, float) and value > 0
+    ]
+
+
+def loading(config: PreferenceConfig) -> dict[str, Any]:
+    """What `from_pretrained` is told of a model that is given by name."""
+    return {
+        "dtype": "float32",
+        "device_map": None,
+        "trust_remote_code": config.trust_remote_code,
+        **_given(config),
+    }
+
+
+def _loaded(name: str, config: PreferenceConfig, quantized: BitsAndBytesConfig | None) -> Any:
+    """A model, or a saved adapter on its base, to go on training it."""
+    options = loading(config)
+    if quantized is not None:
+        options["quantization_config"] = quantized
+    base = base_of(name, config)
+    model = create_model_from_path(base or name, **options)
+    return model if base is None else PeftModel.from_pretrained(model, name, is_trainable=True)
+
+
+def base_of(name: str, config: PreferenceConfig) -> str | None:
+    """The base model of a saved adapter; None for what is no adapter."""
+    if find_adapter_config_file(name, revision=_given(config).get("revision")) is None:
+        return None
+    return str(PeftConfig.from_pretrained(name).base_model_name_or_path)
+
+
+def _given(config: PreferenceConfig) -> dict[str, Any]:
+    given = config.model_init_kwargs
+    if isinstance(given, str):
+        raise ValueError(f"model_init_kwargs holds keys and values, got {given!r}. Write JSON.")
+    return given or {}
+
+
+def _with_adapter(model: Any, adapter: PeftConfig) -> nn.Module:
+    if is_peft_model(model):
+        raise ValueError(
+            f"the model has an adapter ({', '.join(model.peft_config)}), and peft_config would put "
+            "another on top. To go on training it, leave peft_config (use_peft) out and set "
+            "reference: adapter; else merge it first: contralign merge."
+        )
+    try:
+        return get_peft_model(model, adapter)
+    except ValueError as error:
+        wanted = getattr(adapter, "target_modules", None)
+        if "target" not in str(error).lower():
+            raise
+        raise ValueError(
+            f"the adapter's target modules match no layer of {type(model).__name__}, got "
+            f"{_listed(wanted)}. Its linear layers end in: {', '.join(_linear_names(model))}. Set "
+            "lora_target_modules to some of them, or to all-linear."
+        ) from error
+
+
+def _listed(wanted: Any) -> str:
+    if wanted is None:
+        return "none (PEFT knows no default for this model)"
+    return wanted if isinstance(wanted, str) else ", ".join(sorted(wanted))
+
+
+def _linear_names(model: nn.Module) -> list[str]:
+    names = Counter(
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    )
+    return [name for name, _ in names.most_common() if not name.isdecimal()]
+
+
+def autocast_dtype(config: PreferenceConfig) -> torch.dtype | None:
+    """What training autocasts to; None if it doesn't."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.mixed_precision)

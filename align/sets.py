@@ -1,0 +1,78 @@
+"""The data sets of a run, checked and tokenised before anything expensive is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from datasets import Dataset, IterableDataset
+
+from .config import PreferenceConfig
+from .data import Report, prepare
+
+Data: TypeAlias = Dataset | IterableDataset
+EvalData: TypeAlias = Data | Mapping[str, Data]
+
+
+@dataclass
+class Sets:
+    """Prepares data sets and remembers what was found in them.
+
+    Attributes:
+        config: The options.
+        processor: The model's tokenizer or processor.
+        reports: What was found, by the data set's name.
+    """
+
+    config: PreferenceConfig
+    processor: Any
+    reports: dict[str, Report] = field(default_factory=dict)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The processor's, or the processor itself."""
+        return getattr(self.processor, "tokenizer", self.processor)
+
+    def prepared(self, dataset: EvalData | None, name: str) -> Any:
+        """Check and tokenise a data set, or several by name; what is ready stays as it is.
+
+        Raises:
+            ValueError: Rows that can't be trained on.
+        """
+        if dataset is None or isinstance(dataset, str):
+            return dataset
+        if isinstance(dataset, Mapping):
+            return {key: self.prepared(one, f"{name} {key}") for key, one in dataset.items()}
+        if "completion_ids" in (dataset.column_names or ()):
+            return dataset
+        with self.config.main_process_first(desc=name):
+            rows, self.reports[name] = prepare(
+                dataset,
+                self.processor,
+                self.config.max_length,
+                self.config.on_problem,
+                name=f"the {name} data",
+                num_proc=self.config.dataset_num_proc,
+            )
+        return rows
+
+    def numbers(self) -> dict[str, int]:
+        """What was found, as numbers for the log."""
+        return {
+            f"data/{name}/{key}".replace(" ", "_"): value
+            for name, report in self.reports.items()
+            for key, value in (
+                ("rows", report.rows - report.dropped),
+                ("dropped", report.dropped),
+                ("truncated", report.truncated),
+            )
+        }
+
+    def lines(self) -> list[str]:
+        """What was found, as lines for the model card."""
+        return [
+            f"{name}: {report.rows - report.dropped} pairs, {report.truncated} of them cut to "
+            f"max_length, {report.dropped} others left out as unusable"
+            for name, report in self.reports.items()
+        ]

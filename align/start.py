@@ -1,0 +1,115 @@
+"""What a run starts from: which reference, and whether the policy must equal it; or a refusal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate.utils import is_peft_model
+from torch import nn
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from trl.models import prepare_deepspeed, prepare_fsdp
+
+from .config import PreferenceConfig
+from .metrics import MEASURED
+from .policy import autocast_dtype, comes_with_adapter
+from .reference_sync import ReferenceSync
+from .references import Reference
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known of the policy and its reference before training.
+
+    Attributes:
+        reference: Its name.
+        equal: Whether the reference must be the policy at this moment.
+        adapter: Whether an adapter is trained.
+        half: Whether log-probs are computed in half precision.
+    """
+
+    reference: str
+    equal: bool
+    adapter: bool
+    half: bool
+
+
+def look_at_start(policy: Any, config: PreferenceConfig, given: nn.Module | None) -> Start:
+    """Choose the reference and say what follows.
+
+    Args:
+        policy: The model, with its adapter.
+        config: The options.
+        given: A reference that was passed as a model.
+
+    Raises:
+        ValueError: The policy has an adapter, so that its beginning isn't the base, and the
+            options don't say which of the two is meant.
+    """
+    trained = comes_with_adapter(policy)
+    name = "a model" if given is not None else config.reference
+    if name is None:
+        if trained:
+            raise ValueError(
+                "the model comes with an adapter that already changes what it says, so reference: "
+                "base would be the model without it. Set reference: adapter to compare with where "
+                "training starts, or reference: base if the base is meant."
+            )
+        name = "base"
+    if name == "base" and config.sync_ref_model and is_peft_model(policy):
+        # The base's weights are the policy's too: what follows must be a copy of the adapter.
+        name = "adapter"
+    same = name == "adapter" or (name in ("base", "cached") and not trained)
+    half = autocast_dtype(config) is not None or policy.dtype.itemsize < 4
+    return Start(name, same, is_peft_model(policy), half)
+
+
+def own_callbacks(
+    config: PreferenceConfig, reference: Reference | None, policy: nn.Module
+) -> list[TrainerCallback]:
+    """The callbacks that options ask for."""
+    chosen: list[TrainerCallback] = []
+    if config.early_stopping_patience is not None:
+        chosen.append(
+            EarlyStoppingCallback(config.early_stopping_patience, config.early_stopping_threshold)
+        )
+    if config.sync_ref_model:
+        alpha, steps = config.ref_model_mixup_alpha, config.ref_model_sync_steps
+        chosen.append(ReferenceSync(reference, policy, alpha=alpha, steps=steps))
+    return chosen
+
+
+def check_options(config: PreferenceConfig, evaluates: bool) -> None:
+    """Refuse what would fail only after hours, or go wrong unnoticed.
+
+    Raises:
+        ValueError: With the option, its value and the way out.
+    """
+    if config.n_gpu > 1:
+        raise ValueError(
+            f"one process trains on one GPU, got {config.n_gpu} in one process. Start with "
+            "accelerate launch -m contralign train ..., or set CUDA_VISIBLE_DEVICES=0."
+        )
+    metric = config.metric_for_best_model
+    known = ("loss", "runtime", *MEASURED)
+    if metric is not None and not any(metric.endswith(name) for name in known):
+        raise ValueError(
+            f"metric_for_best_model is measured by evaluation, got {metric!r}. There are: "
+            f"{', '.join(known)}."
+        )
+    if not evaluates and config.eval_strategy != "no":
+        raise ValueError(
+            f"eval_strategy: {config.eval_strategy.value} needs an evaluation set, got none. Pass "
+            "eval_dataset (dataset_test_split, or test_split_size), or set eval_strategy: no."
+        )
+    if config.eval_samples and config.eval_strategy == "no":
+        raise ValueError("eval_samples are drawn at evaluations. Set eval_strategy: steps.")
+
+
+def place(module: nn.Module, trainer: Trainer) -> nn.Module:
+    """Put a frozen model where the policy is: on the device, or split as the policy will be."""
+    if trainer.is_deepspeed_enabled:
+        return prepare_deepspeed(module, trainer.accelerator)
+    if trainer.is_fsdp_enabled:
+        return prepare_fsdp(module, trainer.accelerator)
+    return module.to(trainer.accelerator.device)

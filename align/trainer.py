@@ -1,0 +1,239 @@
+"""Preference training on transformers' `Trainer`: a loss is a value, a trainer is a loop.
+
+The loss of an update is `sum_i w_i * loss_i / n` over all n examples of its micro-batches on all
+processes, so batch 8 is 4 accumulated twice is two processes of 4, an epoch's last batch included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftConfig
+from torch import Tensor, nn
+from transformers import BitsAndBytesConfig, ProcessorMixin, Trainer, TrainerCallback, set_seed
+from trl.trainer.utils import get_config_model_id
+
+from .batch import Batch
+from .card import Paper
+from .config import PreferenceConfig
+from .data import PairCollator
+from .engine import Engine
+from .journal import Journal
+from .kept import Kept
+from .losses import Loss
+from .measured import Measured
+from .metrics import real_examples
+from .policy import (
+    autocast_dtype,
+    check_quantization,
+    load_policy,
+    load_processor,
+    loading,
+    tokenizer_of,
+)
+from .record import Record
+from .references import make_reference
+from .selfcheck import check_gradient, check_start
+from .sets import Data, EvalData, Sets
+from .start import check_options, look_at_start, own_callbacks, place
+from .stop import FiniteGuard, Seen, is_out_of_memory, memory_advice
+
+
+class PreferenceTrainer(Kept, Measured, Trainer):
+    """Trains a policy on prompts with their completions.
+
+    Args:
+        model: Hub id or folder, or a model; one with an adapter goes on training that.
+        args: The options.
+        loss: From log-probs to the loss of each example.
+        paper: Of the method, for the model card.
+        train_dataset: Rows in TRL's formats. They're checked before the model is loaded.
+        eval_dataset: Held-out rows, or several sets by name.
+        processing_class: Tokenizer or processor; default: the model's.
+        peft_config: The adapter to train; default: all weights.
+        quantization_config: How to load the model's weights (QLoRA).
+        reference: A model to compare with, in place of `args.reference`.
+        callbacks: As in transformers.
+        optimizers: As in transformers.
+        record: Where the run came from, for the model card.
+
+    Raises:
+        OSError: A model or file isn't there.
+        ValueError: Data, model and options don't go together.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: str | Path | nn.Module,
+        args: PreferenceConfig,
+        *,
+        loss: Loss,
+        paper: Paper,
+        train_dataset: Data | None = None,
+        eval_dataset: EvalData | None = None,
+        processing_class: Any = None,
+        peft_config: PeftConfig | None = None,
+        quantization_config: BitsAndBytesConfig | None = None,
+        reference: nn.Module | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        record: Record | None = None,
+    ) -> None:
+        model = str(model) if isinstance(model, Path) else model
+        check_options(args, eval_dataset is not None)
+        check_quantization(quantization_config, peft_config)
+        processor = processing_class or load_processor(model, args)
+        tokenizer = tokenizer_of(processor)
+        self.sets = Sets(args, processor)
+        rows = self.sets.prepared(train_dataset, "training")
+        held_out = self.sets.prepared(eval_dataset, "evaluation")
+        if not isinstance(rows, Dataset):
+            # Each process reads its part of a stream: joined batches couldn't be cut again.
+            args.accelerator_config.dispatch_batches = False
+        # Adapters start from random numbers.
+        set_seed(args.seed)
+        policy: Any = load_policy(model, args, peft_config, quantization_config)
+        self.loss = loss
+        self.engine = Engine(policy, args.log_prob_path)
+        self.start = look_at_start(policy, args, reference)
+        if reference is None:
+            args.reference = self.start.reference
+        self.reference = make_reference(
+            self.start.reference if reference is None else reference,
+            self.engine,
+            tokenizer=processor,
+            autocast=autocast_dtype(args),
+            load=loading(args),
+        )
+        images = processor if isinstance(processor, ProcessorMixin) else None
+        super().__init__(
+            model=policy,
+            args=args,
+            data_collator=PairCollator(images, args.max_length),
+            train_dataset=rows,
+            eval_dataset=held_out,
+            processing_class=processor,
+            callbacks=[*own_callbacks(args, self.reference, policy), *(callbacks or [])],
+            optimizers=optimizers,
+        )
+        if self.reference is not None:
+            self.reference.place(lambda module: place(module, self))
+        self.journal = Journal(exact_drift=self.start.equal and not args.sync_ref_model)
+        self.guard = FiniteGuard(Path(args.output_dir), tokenizer.decode, args.process_index)
+        self.paper = paper
+        name = model if isinstance(model, str) else get_config_model_id(policy.config)
+        self.base = name or "a model made in memory"
+        self.record = record or Record(settings={"model_name_or_path": name})
+        self._parameters = policy.num_parameters(exclude_embeddings=True)
+        self._checked = not args.self_check
+
+    # Loss
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        self.guard.check()
+        batch = inputs["batch"]
+        try:
+            with self.engine.installed():
+                return super().training_step(model, inputs, num_items_in_batch)
+        except RuntimeError as error:
+            if self.args.auto_find_batch_size or not is_out_of_memory(error):
+                raise
+            raise torch.OutOfMemoryError(memory_advice(batch, self.args)) from error
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any
+    ) -> tuple[None, None, None]:
+        """Measure a batch of an evaluation; the journal averages over examples, not batches."""
+        inputs = self._prepare_inputs(inputs)
+        if self.accelerator.gradient_state.end_of_dataloader:
+            remainder = self.accelerator.gradient_state.remainder
+            inputs["real"] = self._real(inputs, remainder, self.args.eval_batch_size)
+        with torch.no_grad(), self.engine.installed():
+            self.compute_loss(model, inputs)
+        return None, None, None
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Compute this process's share of an update's loss.
+
+        Args:
+            model: The policy, as it's wrapped.
+            inputs: What the collator returned.
+            return_outputs: Not supported.
+            num_items_in_batch: Examples of the update on all processes; None: of this batch.
+        """
+        batch: Batch = inputs["batch"]
+        real = inputs.get("real", len(batch))
+        reference = None if self.reference is None else self.reference(batch, through=model)
+        with self.accelerator.autocast():
+            scored = self.engine(batch, through=model, entropy=True)
+        policy = scored.logps
+        losses, numbers = self.loss(policy, reference, batch)
+        if model.training:
+            sums = None if reference is None else reference.sum(-1)
+            self.guard.watch(
+                Seen(self.state.global_step, batch, losses.detach(), policy.detach().sum(-1), sums)
+            )
+            self._check_start(policy.detach(), reference, batch)
+        if "weight" in batch.columns:
+            losses = losses * batch.columns["weight"].to(losses)
+        told = dict(numbers) if model.training else {"loss": losses, **numbers}
+        self.journal.add(batch, scored, reference, told, real, training=model.training)
+        if num_items_in_batch is None:
+            return losses[:real].sum() / max(real, 1)
+        return losses[:real].sum() / num_items_in_batch * self.accelerator.num_processes
+
+    def _check_start(self, policy: Tensor, reference: Tensor | None, batch: Batch) -> None:
+        if self._checked or self.state.global_step > 0:
+            return
+        self._checked = True
+        self.guard.check()
+        odd = check_start(self.start, self.loss, policy, reference, batch, self.engine.model)
+        if odd:
+            self._warn(odd)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        if norm is not None and self.accelerator.scaler is None:
+            self.guard.watch_gradient(norm)
+            if self.args.self_check and self.state.global_step == 0:
+                self.guard.check()
+                check_gradient(norm, self.start)
+        return norm
+
+    # Counting
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Count an update's examples on all processes, and mark those that are there twice."""
+        if batch_samples and self.accelerator.gradient_state.end_of_dataloader:
+            share = self._train_batch_size
+            if self.args.accelerator_config.split_batches:
+                share //= self.accelerator.num_processes
+            last = batch_samples[-1]
+            last["real"] = self._real(last, self._remainder(share), share)
+        count = sum(inputs.get("real", len(inputs["batch"])) for inputs in batch_samples)
+        return self._sum(torch.tensor(count, device=device))
+
+    def _remainder(self, share: int) -> int:
+        """Examples of the training data that the last round of an epoch holds."""
+        data = self.train_dataset
+        if self.args.dataloader_drop_last or not hasattr(data, "__len__"):
+            return -1
+        return int(len(data) % (share * self.accelerator.num_processes))
+
+    def _real(self, inputs: Mapping[str, Any], remainder: int, share: int) -> int:
+        process = self.accelerator.process_index
+        return real_examples(len(inputs["batch"]), remainder, share, process)

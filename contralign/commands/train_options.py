@@ -1,0 +1,210 @@
+"""The options of `contralign train`: TRL's parser, whose complaints are one line with the key."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Never
+
+from trl import (
+    DatasetMixtureConfig,
+    ModelConfig,
+    ScriptArguments,
+    TrlParser,
+    get_peft_config,
+    get_quantization_config,
+)
+
+from contralign.align.config import DPOConfig, PreferenceConfig
+from contralign.align.record import Record, plain
+from contralign.align.refusals import unknown
+from contralign.align.saving import newest
+
+from .parser import read_config
+
+CONFIGS: Mapping[str, type[PreferenceConfig]] = {"dpo": DPOConfig}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for, checked as far as it can be without data and model.
+
+    Attributes:
+        script: TRL's keys of a data set.
+        config: The trainer's.
+        model: TRL's keys of model and adapter.
+        mixture: TRL's keys of several data sets.
+    """
+
+    script: ScriptArguments
+    config: PreferenceConfig
+    model: ModelConfig
+    mixture: DatasetMixtureConfig
+
+    @property
+    def adapter(self) -> Any:
+        """The adapter to train, or None."""
+        return get_peft_config(self.model)
+
+    @property
+    def quantization(self) -> Any:
+        """How to load the model's weights in fewer bits, or None."""
+        return get_quantization_config(self.model)
+
+    @property
+    def resume(self) -> str | bool | None:
+        """What to resume from: the words true and false are meant as such."""
+        said = self.config.resume_from_checkpoint
+        return {"true": True, "false": None}.get(str(said).lower(), said)
+
+    def record(self, command: Sequence[str]) -> Record:
+        """What the run is remembered by."""
+        parts = (self.model, self.script, self.mixture)
+        settings = {name: value for part in parts for name, value in _changed(part).items()}
+        return Record(
+            list(command), {**settings, "model_init_kwargs": self.config.model_init_kwargs}
+        )
+
+    def loading(self) -> dict[str, Any]:
+        """What `from_pretrained` is told.
+
+        Raises:
+            ValueError: `model_init_kwargs` is no mapping.
+        """
+        given = self.config.model_init_kwargs or {}
+        if isinstance(given, str):
+            raise ValueError(f"model_init_kwargs is a mapping, got {given!r}. Write it as JSON.")
+        model = {
+            "revision": self.model.model_revision,
+            "attn_implementation": self.model.attn_implementation,
+            "dtype": self.model.dtype,
+        }
+        return {**model, **given}
+
+
+class TrainParser(TrlParser):
+    """TRL's parser, which leaves complaining to the command line."""
+
+    def error(self, message: str) -> Never:
+        raise ValueError(f"{message}.")
+
+
+def parser(method: str) -> TrainParser:
+    """The parser of a method's options."""
+    kinds = (ScriptArguments, CONFIGS[method], ModelConfig, DatasetMixtureConfig)
+    made = TrainParser(kinds, prog=f"contralign train {method}", allow_abbrev=False)
+    # A file of the log needs no progress bar.
+    made.set_defaults(disable_tqdm=not sys.stderr.isatty())
+    return made
+
+
+def read(method: str, words: Sequence[str]) -> Options:
+    """Read options from words and from the file that they name.
+
+    Args:
+        method: A name of `CONFIGS`.
+        words: As typed; dashes in names stand for underscores.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: An option that doesn't exist, isn't supported, or doesn't go with the others.
+    """
+    reader = parser(method)
+    files, rest = _without_config([_underscored(word) for word in words])
+    known = {action.dest for action in reader._actions}
+    for file in files:
+        _refuse_unknown(read_config(Path(file)), {*known, "env"}, f"{file}: ")
+    flags = {flag for action in reader._actions for flag in action.option_strings}
+    given = [word.partition("=")[0] for word in rest if word.startswith("--")]
+    _refuse_unknown([flag[2:] for flag in given if flag not in flags], known, "")
+    config = ["--config", files[-1]] if files else []
+    options = Options(*reader.parse_args_and_config([*config, *rest]))
+    _check(options)
+    return options
+
+
+def _underscored(word: str) -> str:
+    flag, equals, value = word.partition("=")
+    return f"--{flag[2:].replace('-', '_')}{equals}{value}" if word.startswith("--") else word
+
+
+def _without_config(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take `--config FILE` and `--config=FILE` out."""
+    files, rest = [], []
+    left = iter(words)
+    for word in left:
+        if word == "--config":
+            files.append(next(left, ""))
+        elif word.startswith("--config="):
+            files.append(word.partition("=")[2])
+        else:
+            rest.append(word)
+    if len(files) > 1 or files == [""]:
+        raise ValueError(f"--config names one file, got {', '.join(files) or 'none'}.")
+    return files, rest
+
+
+def _refuse_unknown(names: Any, known: set[str], where: str) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(where + unknown(name, known))
+
+
+def _check(options: Options) -> None:
+    script, model, mixture = options.script, options.model, options.mixture
+    if model.model_name_or_path is None:
+        raise ValueError("training starts from a model, got none. Set model_name_or_path.")
+    named = [script.dataset_name is not None, bool(mixture.datasets)]
+    if sum(named) != 1:
+        raise ValueError(
+            f"data is either dataset_name or datasets, got {'both' if all(named) else 'neither'}."
+        )
+    if script.ignore_bias_buffers:
+        raise ValueError("ignore_bias_buffers isn't supported: no model here needs it.")
+    adapter = [name for name in _changed(model) if name.startswith(("lora_", "use_dora"))]
+    if adapter and not model.use_peft:
+        raise ValueError(
+            f"{adapter[0]} is of an adapter, but without use_peft all weights would be trained. "
+            "Set use_peft: true, or leave it out."
+        )
+    folder = options.config.output_dir
+    last = newest(Path(folder))
+    if last is not None and options.resume is None:
+        raise ValueError(
+            f"{folder} holds a run already ({last.name}). Go on with it: --resume_from_checkpoint "
+            "true; or choose another output_dir."
+        )
+
+
+def _changed(part: Any) -> dict[str, Any]:
+    """The keys of a dataclass that aren't at their defaults."""
+    default = plain(type(part)())
+    return {key: value for key, value in plain(part).items() if value != default[key]}
+
+
+def load_data(options: Options) -> dict[str, Any]:
+    """Load the rows to train on, and those to evaluate on if there are evaluations.
+
+    Raises:
+        OSError: They can't be read.
+        ValueError: There is no such data, or no such part of it.
+    """
+    from contralign.align.data import hold_out, load, load_mixture
+
+    script, config, mixture = options.script, options.config, options.mixture
+    evaluates = config.eval_strategy != "no"
+    if mixture.datasets:
+        parts = load_mixture(mixture, seed=config.seed)
+        return {
+            "train_dataset": parts["train"],
+            "eval_dataset": parts.get("test") if evaluates else None,
+        }
+    of = {"name": script.dataset_config, "streaming": script.dataset_streaming}
+    train = load(script.dataset_name, split=script.dataset_train_split, **of)
+    if mixture.test_split_size is not None:
+        train, test = hold_out(train, mixture.test_split_size, config.seed)
+    elif evaluates:
+        test = load(script.dataset_name, split=script.dataset_test_split, **of)
+    return {"train_dataset": train, "eval_dataset": test if evaluates else None}

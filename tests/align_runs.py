@@ -1,0 +1,134 @@
+"""Tiny models, made-up pairs and short runs, for tests of the trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset, disable_progress_bars
+from eval_doubles import tiny_llama, tiny_tokenizer
+from peft import LoraConfig
+from torch import Tensor
+
+from contralign.align.config import DPOConfig
+from contralign.align.dpo_trainer import DPOTrainer
+
+disable_progress_bars()
+
+LORA: dict[str, Any] = {
+    "r": 4,
+    "lora_alpha": 8,
+    "target_modules": ["q_proj", "v_proj", "up_proj"],
+    "task_type": "CAUSAL_LM",
+}
+# Steps as long as the gradient: Adam and clipping would hide a wrong scale.
+PLAIN: dict[str, Any] = {"optim": "sgd", "max_grad_norm": 0.0, "learning_rate": 0.05}
+
+
+def rows(count: int, seed: int = 0, **columns: Any) -> Dataset:
+    """Pairs of random letters, no two of one length."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def said(words: int) -> str:
+        letters = torch.randint(26, (words,), generator=generator).tolist()
+        return " ".join(chr(97 + letter) for letter in letters)
+
+    pairs = [
+        {
+            "prompt": said(3 + i % 4),
+            "chosen": f" {said(2 + i % 5)}",
+            "rejected": f" {said(3 + i % 3)}",
+        }
+        for i in range(count)
+    ]
+    return Dataset.from_list([{**pair, **columns} for pair in pairs])
+
+
+def config(folder: Path | str, **options: Any) -> DPOConfig:
+    """Options of a short run on a CPU that logs every update and says nothing."""
+    given: dict[str, Any] = {
+        "use_cpu": True,
+        "per_device_train_batch_size": 4,
+        "num_train_epochs": 1,
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "gradient_checkpointing": False,
+        **options,
+    }
+    return DPOConfig(str(folder), **given)
+
+
+def trainer(
+    folder: Path | str, *, lora: bool = True, model: Any = None, **others: Any
+) -> DPOTrainer:
+    """A trainer on a tiny Llama; keywords of the config and of the trainer."""
+    names = (
+        "train_dataset",
+        "eval_dataset",
+        "processing_class",
+        "peft_config",
+        "callbacks",
+        "reference",
+        "record",
+    )
+    kept = {name: others.pop(name) for name in names if name in others}
+    return DPOTrainer(
+        tiny_llama() if model is None else model,
+        config(folder, **others),
+        **{
+            "train_dataset": rows(10),
+            "processing_class": tiny_tokenizer(),
+            "peft_config": LoraConfig(**LORA) if lora else None,
+            **kept,
+        },
+    )
+
+
+def trained(folder: Path | str, **others: Any) -> DPOTrainer:
+    """A trainer that has trained."""
+    run = trainer(folder, **others)
+    run.train()
+    return run
+
+
+def logged(run: Any, name: str) -> list[float]:
+    """A number's values in the lines of training."""
+    return [line[name] for line in run.state.log_history if name in line and "loss" in line]
+
+
+def lines(run: Any, after: int = 0) -> list[dict[str, float]]:
+    """The log of a run behind an update, without what a clock says and the summary at the end."""
+    return [
+        {name: value for name, value in line.items() if not _is_time(name)}
+        for line in run.state.log_history
+        if line["step"] > after and "train_runtime" not in line
+    ]
+
+
+def _is_time(name: str) -> bool:
+    return name.endswith(("_second", "_runtime", "_time"))
+
+
+def learned(run: Any) -> Tensor:
+    """All weights that are trained, in a row."""
+    weights = [p.detach().flatten() for p in run.model.parameters() if p.requires_grad]
+    return torch.cat(weights).clone()
+
+
+def agree(run: Any, other: Any, tolerance: float = 1e-5) -> None:
+    """Assert that two runs logged the same and learned the same."""
+    same_lines(lines(run), lines(other), tolerance)
+    assert torch.allclose(learned(run), learned(other), atol=tolerance)
+
+
+def same_lines(
+    found: list[dict[str, float]], expected: list[dict[str, float]], tolerance: float = 1e-5
+) -> None:
+    assert len(found) == len(expected) > 0
+    for line, other in zip(found, expected, strict=True):
+        assert line == pytest.approx(other, rel=10 * tolerance, abs=tolerance)
