@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -12,6 +14,11 @@ from transformers.utils import is_torch_bf16_gpu_available
 from .losses import DPO, LOSSES, Loss
 from .refusals import TRLOnly, refuse
 
+AT_LEAST_1 = (
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+    *("ref_model_sync_steps", "eval_samples_max_new_tokens"),
+)
+AT_LEAST_0 = ("learning_rate", "weight_decay", "max_grad_norm")
 REFERENCES = ("base", "adapter", "cached", "none")
 
 
@@ -23,7 +30,8 @@ class PreferenceConfig(TrainingArguments):
         learning_rate: At its peak: 1e-6 suits full fine-tuning, 5e-6 to 5e-5 LoRA.
         logging_steps: Updates between two lines of the log; below 1, their share of all.
         gradient_checkpointing: Whether to trade about a third more time for memory; on as in TRL.
-        bf16: Whether to compute in bfloat16 (autocast). Default: where a GPU has it.
+        bf16: Whether to compute in bfloat16 (autocast). Default: as `accelerate launch` says, else
+            where a GPU has it.
         dataloader_pin_memory: Off where there is no accelerator.
         remove_unused_columns: Always false: columns that nobody reads never reach the trainer.
         logging_nan_inf_filter: Off: a loss that isn't finite stops the run.
@@ -89,21 +97,36 @@ class PreferenceConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         refuse(self)
+        if self.load_best_model_at_end and self.eval_strategy == "no":
+            raise ValueError(
+                "load_best_model_at_end compares evaluations, got eval_strategy: no. Set it to "
+                "steps or epoch, or leave load_best_model_at_end out."
+            )
+        self._choose_precision()
         if self.activation_checkpointing is None:
             self.activation_checkpointing = bool(self.gradient_checkpointing)
         if self.activation_checkpointing_kwargs is None:
             self.activation_checkpointing_kwargs = self.gradient_checkpointing_kwargs
-        if self.bf16 is None:
-            self.bf16 = not (self.fp16 or self.use_cpu) and _has_bf16()
         self.remove_unused_columns = False
         # Without an accelerator torch warns of it at every loader.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         super().__post_init__()
+        if not (self.bf16 or self.fp16) and self.mixed_precision in ("bf16", "fp16"):
+            self.mixed_precision: str = "no"
         refuse(self)
         self._check_choices()
         self._check_numbers()
         self._check_reference()
         self._check_early_stopping()
+
+    def _choose_precision(self) -> None:
+        """Where nothing is set: as `accelerate launch` says, else bf16 where a GPU has it."""
+        if self.bf16 is not None or self.fp16:
+            self.bf16 = bool(self.bf16)
+            return
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        self.fp16: bool = launched == "fp16"
+        self.bf16 = launched == "bf16" or (not (self.fp16 or self.use_cpu) and _has_bf16())
 
     def _check_choices(self) -> None:
         for name, hint in get_type_hints(PreferenceConfig).items():
@@ -122,9 +145,13 @@ class PreferenceConfig(TrainingArguments):
                 "ref_model_mixup_alpha is a share in (0, 1], got "
                 f"{self.ref_model_mixup_alpha}. TR-DPO's is 0.6."
             )
-        for name in ("ref_model_sync_steps", "eval_samples_max_new_tokens"):
+        for name in AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in AT_LEAST_0:
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a finite number of at least 0, got {value}.")
         if self.eval_samples < 0:
             raise ValueError(f"eval_samples must be at least 0, got {self.eval_samples}.")
 
@@ -148,7 +175,7 @@ class PreferenceConfig(TrainingArguments):
         if self.metric_for_best_model is None or self.eval_strategy == "no":
             raise ValueError(
                 "early_stopping_patience compares evaluations, got metric_for_best_model: "
-                f"{self.metric_for_best_model} and eval_strategy: {self.eval_strategy}. Set "
+                f"{self.metric_for_best_model} and eval_strategy: {self.eval_strategy.value}. Set "
                 "metric_for_best_model (loss, rewards/accuracies, ...) and eval_strategy."
             )
 
@@ -166,7 +193,7 @@ class DPOConfig(TRLOnly, PreferenceConfig):
         label_smoothing: Share of the preferences that are taken to be the wrong way round (cDPO).
     """
 
-    loss_type: list[str] = field(default_factory=lambda: ["sigmoid"])
+    loss_type: list[str] | str = field(default_factory=lambda: ["sigmoid"])
     beta: float = 0.1
     label_smoothing: float = 0.0
 

@@ -14,13 +14,39 @@ from .adapters import REFERENCE
 from .card import Card, Paper, card
 from .curves import write_curves
 from .journal import Journal
-from .record import Record, all_settings, write_settings
+from .record import Record, all_settings, censored, write_settings
 from .reference_sync import ReferenceSync
 from .saving import beside, checkpoint, newest, replace_text
 from .sets import Sets
 from .stop import FiniteGuard
 
 JOURNAL = "journal.json"
+
+
+def to_resume(run: Path, wanted: str | bool | None) -> Path | None:
+    """Find the checkpoint to resume from.
+
+    Args:
+        run: The folder of the run.
+        wanted: A checkpoint's folder; True is the newest whole one of the run.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not wanted:
+        return None
+    if wanted is True:
+        found = newest(run)
+        if found is None:
+            raise ValueError(
+                f"{run} has no whole checkpoint to resume from. Leave out resume_from_checkpoint "
+                "to start anew."
+            )
+        return found
+    folder = Path(wanted)
+    if not (folder / JOURNAL).is_file():
+        raise ValueError(f"{folder} is no whole checkpoint of contralign. Name another.")
+    return folder
 
 
 class Kept:
@@ -54,7 +80,7 @@ class Kept:
             TrainingError: The start isn't as it should be, or a loss isn't finite.
             ValueError: There is no checkpoint to resume from.
         """
-        folder = self._to_resume(resume_from_checkpoint)
+        folder = to_resume(Path(self.args.output_dir), resume_from_checkpoint)
         if self.args.should_save:
             Path(self.args.output_dir).mkdir(parents=True, exist_ok=True)
             write_settings(self.record, self.args, Path(self.args.output_dir))
@@ -74,22 +100,6 @@ class Kept:
         if self.args.should_save:
             with beside(Path(self.args.output_dir)) as folder:
                 self._tell(folder)
-
-    def _to_resume(self, wanted: str | bool | None) -> Path | None:
-        if not wanted:
-            return None
-        if wanted is True:
-            found = newest(Path(self.args.output_dir))
-            if found is None:
-                raise ValueError(
-                    f"{self.args.output_dir} has no whole checkpoint to resume from. Leave out "
-                    "resume_from_checkpoint to start anew."
-                )
-            return found
-        folder = Path(wanted)
-        if not (folder / JOURNAL).is_file():
-            raise ValueError(f"{folder} is no whole checkpoint of contralign. Name another.")
-        return folder
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.guard.check()
@@ -146,4 +156,4 @@ class Kept:
         )
         write_settings(self.record, self.args, folder)
         write_curves(self.state.log_history, folder, told.name, told.notes)
-        replace_text(folder / "README.md", card(told))
+        replace_text(folder / "README.md", censored(card(told), self.args))

@@ -115,6 +115,7 @@ class Measured:
             vars(self.model).pop("_is_accelerate_prepared", None)
         prepared = super()._prepare_for_training(*args, **options)  # type: ignore[misc]
         self._fill_cache()
+        self._line_step = self.state.global_step
         if self.state.global_step == 0:
             self.log(dict(self.sets.numbers()))
         return prepared
@@ -130,7 +131,7 @@ class Measured:
             *(held_out.values() if isinstance(held_out, dict) else [held_out]),
         ]
         with torch.random.fork_rng():
-            for one in (self.train_dataset, *rows):
+            for one in rows:
                 if one is not None:
                     loader = self.get_eval_dataloader(one)
                     batches = (inputs["batch"] for inputs in loader)

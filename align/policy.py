@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from accelerate.utils import is_peft_model
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoProcessor, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import find_adapter_config_file
 from trl.trainer.utils import create_model_from_path, get_config_model_id
 
@@ -24,11 +26,14 @@ def load_processor(model: str | nn.Module, config: PreferenceConfig) -> Any:
         raise ValueError(
             "a model that was made in memory has no tokenizer beside it. Pass processing_class."
         )
-    return AutoProcessor.from_pretrained(
-        base_of(name, config) or name,
-        revision=_given(config).get("revision"),
-        trust_remote_code=config.trust_remote_code,
-    )
+    try:
+        return AutoProcessor.from_pretrained(
+            base_of(name, config) or name,
+            revision=_given(config).get("revision"),
+            trust_remote_code=config.trust_remote_code,
+        )
+    except OSError as error:
+        raise OSError(f"the model {name} can't be read: {error}") from error
 
 
 def tokenizer_of(processor: Any) -> PreTrainedTokenizerBase:
@@ -69,6 +74,22 @@ def check_quantization(quantized: BitsAndBytesConfig | None, adapter: PeftConfig
         raise ValueError(
             "quantized weights can't be trained, got load_in_4bit or load_in_8bit without an "
             "adapter. Set use_peft: true."
+        )
+
+
+def check_attention(config: PreferenceConfig) -> None:
+    """Refuse an attention implementation that nobody has, before anything is loaded.
+
+    Raises:
+        ValueError: With those that there are.
+    """
+    name = _given(config).get("attn_implementation")
+    others = [one for one in ALL_ATTENTION_FUNCTIONS if not one.startswith(("paged", "contralign"))]
+    # With a slash it's a kernel on the hub.
+    if isinstance(name, str) and "/" not in name and name not in ("eager", *others):
+        raise ValueError(
+            f"attn_implementation is one of eager, {', '.join(others)}, or a kernel on the hub, "
+            f"got {name!r}. Left out, it's the model's own choice."
         )
 
 
@@ -142,7 +163,18 @@ def _loaded(name: str, config: PreferenceConfig, quantized: BitsAndBytesConfig |
     if quantized is not None:
         options["quantization_config"] = quantized
     base = base_of(name, config)
-    model = create_model_from_path(base or name, **options)
+    try:
+        model = create_model_from_path(base or name, **options)
+    except ImportError as error:
+        raise ValueError(
+            f"{name} can't be loaded: {error} Install it, or choose another attn_implementation."
+        ) from error
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise ValueError(
+            f"model_init_kwargs are of from_pretrained, which doesn't know one of them: {error}."
+        ) from error
     return model if base is None else PeftModel.from_pretrained(model, name, is_trainable=True)
 
 
@@ -167,23 +199,33 @@ def _with_adapter(model: Any, adapter: PeftConfig) -> nn.Module:
             "another on top. To go on training it, leave peft_config (use_peft) out and set "
             "reference: adapter; else merge it first: contralign merge."
         )
+    for key in ("target_modules", "modules_to_save"):
+        wanted = getattr(adapter, key, None)
+        # PEFT is content if one of several names matches.
+        if isinstance(wanted, (list, set)) and (odd := _unmatched(model, wanted)):
+            raise ValueError(_no_such_layer(model, key, ", ".join(odd)))
     try:
         return get_peft_model(model, adapter)
     except ValueError as error:
-        wanted = getattr(adapter, "target_modules", None)
         if "target" not in str(error).lower():
             raise
-        raise ValueError(
-            f"the adapter's target modules match no layer of {type(model).__name__}, got "
-            f"{_listed(wanted)}. Its linear layers end in: {', '.join(_linear_names(model))}. Set "
-            "lora_target_modules to some of them, or to all-linear."
-        ) from error
+        wanted = getattr(adapter, "target_modules", None)
+        told = wanted or "none (PEFT knows no default for this model)"
+        raise ValueError(_no_such_layer(model, "target_modules", told)) from error
 
 
-def _listed(wanted: Any) -> str:
-    if wanted is None:
-        return "none (PEFT knows no default for this model)"
-    return wanted if isinstance(wanted, str) else ", ".join(sorted(wanted))
+def _unmatched(model: nn.Module, wanted: Iterable[str]) -> list[str]:
+    names = [f".{name}" for name, _ in model.named_modules()]
+    return sorted(one for one in wanted if not any(name.endswith(f".{one}") for name in names))
+
+
+def _no_such_layer(model: nn.Module, key: str, wanted: str) -> str:
+    way_out = "to all-linear" if key == "target_modules" else "leave it out"
+    return (
+        f"the adapter's {key.replace('_', ' ')} match no layer of {type(model).__name__}, got "
+        f"{wanted}. Its linear layers end in: {', '.join(_linear_names(model))}. Set lora_{key} to "
+        f"some of them, or {way_out}."
+    )
 
 
 def _linear_names(model: nn.Module) -> list[str]:

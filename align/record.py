@@ -35,6 +35,8 @@ NEVER = {
     *("activation_checkpointing", "activation_checkpointing_kwargs", "do_eval", "hub_token"),
     *("local_rank", "resume_from_checkpoint"),
 }
+# Of `model_init_kwargs`.
+SECRETS = ("token", "use_auth_token")
 RESOLVED: Mapping[str, Any] = {"disable_tqdm": False, "report_to": [], "debug": []}
 
 
@@ -87,15 +89,26 @@ def write_settings(record: Record, config: PreferenceConfig, folder: Path) -> No
         head.append(f"# Written by: {shlex.join(record.command)}")
     head.append(f"# With: {used}")
     body = yaml.safe_dump(all_settings(record, config), sort_keys=False)
-    replace_text(folder / SETTINGS, "\n".join(head) + f"\n{body}")
+    replace_text(folder / SETTINGS, censored("\n".join(head) + f"\n{body}", config))
 
 
 def all_settings(record: Record, config: PreferenceConfig) -> dict[str, Any]:
     """What defines a run: model and data first; what the record says stands."""
     told = {**record.settings, **settings(config), **record.settings}
-    if told.get("model_init_kwargs") is None:
-        told.pop("model_init_kwargs", None)
+    loading = told.pop("model_init_kwargs", None) or {}
+    if kept := {name: value for name, value in loading.items() if name not in SECRETS}:
+        told["model_init_kwargs"] = kept
     return told
+
+
+def censored(text: str, config: PreferenceConfig) -> str:
+    """Take out the hub's tokens, which a command may hold."""
+    given = config.model_init_kwargs
+    loading = given if isinstance(given, Mapping) else {}
+    for secret in (config.hub_token, *(loading.get(name) for name in SECRETS)):
+        if isinstance(secret, str) and secret:
+            text = text.replace(secret, "...")
+    return text
 
 
 def plain(value: Any) -> Any:

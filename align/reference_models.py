@@ -21,6 +21,8 @@ from .adapters import (
 )
 from .support import language_model, learns_prompt
 
+KINDS = "reference is base, adapter, cached, none, or the folder or hub id of a model or an adapter"
+
 
 def load_reference(
     path: str, policy: Any, tokenizer: Any, load: Mapping[str, Any]
@@ -41,10 +43,9 @@ def load_reference(
         ValueError: It has another vocabulary, or the adapter doesn't fit.
     """
     path = str(Path(path).expanduser())
-    adapter = _adapter_config(path, load)
+    adapter, base, config = find_reference(path, load)
     load = {**load, "revision": None if adapter is None else adapter.revision}
-    base = path if adapter is None else str(adapter.base_model_name_or_path)
-    refuse_other_vocabulary(_model_config(base, load), policy, path)
+    refuse_other_vocabulary(config, policy, path)
     if adapter is not None and _same_base(adapter, policy):
         refuse_trained_base(policy)
         load_reference_adapter(policy, path)
@@ -55,6 +56,29 @@ def load_reference(
     like = {"dtype": inner.dtype, "attn_implementation": inner.config._attn_implementation}
     model: nn.Module = create_model_from_path(base, **{**load, **like, "device_map": None})
     return model if adapter is None else with_adapter(model, path)
+
+
+def find_reference(path: str, load: Mapping[str, Any]) -> tuple[PeftConfig | None, str, Any]:
+    """Look at what a reference is, without its weights.
+
+    Args:
+        path: A folder or hub id.
+        load: Options that the policy is loaded with.
+
+    Returns:
+        The adapter's config if it is one, the model's name, and the model's config.
+
+    Raises:
+        OSError: Nothing to load is there.
+        ValueError: It's a path, but no folder's.
+    """
+    place = Path(path).expanduser()
+    if (path.startswith((".", "/", "~")) or place.exists()) and not place.is_dir():
+        raise ValueError(f"{KINDS}, got {path!r}, which is no folder.")
+    adapter = _adapter_config(str(place), load)
+    base = str(place) if adapter is None else str(adapter.base_model_name_or_path)
+    revision = None if adapter is None else adapter.revision
+    return adapter, base, _model_config(base, {**load, "revision": revision})
 
 
 def refuse_other_vocabulary(config: Any, policy: Any, name: str) -> None:
@@ -91,10 +115,7 @@ def _model_config(name: str, load: Mapping[str, Any]) -> Any:
     try:
         return AutoConfig.from_pretrained(name, **hub)
     except OSError as error:
-        raise OSError(
-            "reference is base, adapter, cached, none, or the folder or hub id of a model or an "
-            f"adapter, got {name!r}: {error}"
-        ) from error
+        raise OSError(f"{KINDS}, got {name!r}: {error}") from error
 
 
 def _adapter_config(path: str, load: Mapping[str, Any]) -> PeftConfig | None:

@@ -15,7 +15,10 @@ from safetensors import SafetensorError
 STATE = "trainer_state.json"
 WEIGHTS = re.compile(r"(model|pytorch_model|adapter_model).*\.(safetensors|bin|index\.json)")
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-WRITE_FAILURES = ("PytorchStreamWriter", "unexpected pos", "file write failed", "I/O error")
+WRITE_FAILURES = (
+    *("PytorchStreamWriter", "unexpected pos", "file write failed"),
+    *("I/O error", "iostream error"),
+)
 
 
 @contextmanager

@@ -34,8 +34,10 @@ class Sets:
         """The processor's, or the processor itself."""
         return getattr(self.processor, "tokenizer", self.processor)
 
-    def prepared(self, dataset: EvalData | None, name: str) -> Any:
+    def prepared(self, dataset: EvalData | str | None, name: str) -> Any:
         """Check and tokenise a data set, or several by name; what is ready stays as it is.
+
+        Transformers asks for one of several by its name, which stays too.
 
         Raises:
             ValueError: Rows that can't be trained on.

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from accelerate.utils import is_peft_model
+from peft import PeftConfig
 from torch import nn
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import BitsAndBytesConfig, EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 from trl.models import prepare_deepspeed, prepare_fsdp
 
-from .config import PreferenceConfig
+from .config import REFERENCES, PreferenceConfig
 from .metrics import MEASURED
-from .policy import autocast_dtype, comes_with_adapter
+from .policy import (
+    autocast_dtype,
+    check_attention,
+    check_quantization,
+    comes_with_adapter,
+    loading,
+)
+from .reference_models import find_reference
 from .reference_sync import ReferenceSync
 from .references import Reference
+from .support import language_model
+
+# Transformers doesn't say whether these can be used.
+UNLISTED = ("azure_ml", "flyte")
 
 
 @dataclass(frozen=True)
@@ -25,7 +42,7 @@ class Start:
         reference: Its name.
         equal: Whether the reference must be the policy at this moment.
         adapter: Whether an adapter is trained.
-        half: Whether log-probs are computed in half precision.
+        half: Whether log-probs are computed in half precision, or from quantized weights.
     """
 
     reference: str
@@ -61,7 +78,8 @@ def look_at_start(policy: Any, config: PreferenceConfig, given: nn.Module | None
         name = "adapter"
     same = name == "adapter" or (name in ("base", "cached") and not trained)
     half = autocast_dtype(config) is not None or policy.dtype.itemsize < 4
-    return Start(name, same, is_peft_model(policy), half)
+    coarse = half or getattr(language_model(policy), "is_quantized", False)
+    return Start(name, same, is_peft_model(policy), coarse)
 
 
 def own_callbacks(
@@ -79,8 +97,13 @@ def own_callbacks(
     return chosen
 
 
-def check_options(config: PreferenceConfig, evaluates: bool) -> None:
+def check_options(config: PreferenceConfig, evaluates: bool, streams: bool = False) -> None:
     """Refuse what would fail only after hours, or go wrong unnoticed.
+
+    Args:
+        config: The options.
+        evaluates: Whether there is an evaluation set.
+        streams: Whether the rows to train on are read as they're needed.
 
     Raises:
         ValueError: With the option, its value and the way out.
@@ -90,6 +113,12 @@ def check_options(config: PreferenceConfig, evaluates: bool) -> None:
             f"one process trains on one GPU, got {config.n_gpu} in one process. Start with "
             "accelerate launch -m contralign train ..., or set CUDA_VISIBLE_DEVICES=0."
         )
+    if streams and config.max_steps <= 0:
+        raise ValueError(
+            "a stream doesn't know how long it is, so max_steps says when to stop, got "
+            f"{config.max_steps}. Set it, or read the data without streaming."
+        )
+    _check_reporters(config.report_to)
     metric = config.metric_for_best_model
     known = ("loss", "runtime", *MEASURED)
     if metric is not None and not any(metric.endswith(name) for name in known):
@@ -104,6 +133,35 @@ def check_options(config: PreferenceConfig, evaluates: bool) -> None:
         )
     if config.eval_samples and config.eval_strategy == "no":
         raise ValueError("eval_samples are drawn at evaluations. Set eval_strategy: steps.")
+
+
+def check_models(
+    config: PreferenceConfig,
+    adapter: PeftConfig | None,
+    quantized: BitsAndBytesConfig | None,
+    reference: nn.Module | None,
+) -> None:
+    """Refuse what couldn't be loaded or trained, as far as that can be seen without weights.
+
+    Raises:
+        OSError: There is no such reference.
+        ValueError: With the option, its value and the way out.
+    """
+    check_attention(config)
+    check_quantization(quantized, adapter)
+    if reference is None and config.reference not in (None, *REFERENCES):
+        find_reference(config.reference, loading(config))
+
+
+def _check_reporters(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise ValueError(
+                f"report_to is none, all, or some of {', '.join(INTEGRATION_TO_CALLBACK)}, got "
+                f"{name!r}."
+            )
+        if name not in (*UNLISTED, *get_available_reporting_integrations()):
+            raise ValueError(f"report_to: {name} isn't installed. Install it, or report_to: none.")
 
 
 def place(module: nn.Module, trainer: Trainer) -> nn.Module:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from peft import PeftConfig
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, ProcessorMixin, Trainer, TrainerCallback, set_seed
@@ -29,7 +29,6 @@ from .measured import Measured
 from .metrics import real_examples
 from .policy import (
     autocast_dtype,
-    check_quantization,
     load_policy,
     load_processor,
     loading,
@@ -39,7 +38,7 @@ from .record import Record
 from .references import make_reference
 from .selfcheck import check_gradient, check_start
 from .sets import Data, EvalData, Sets
-from .start import check_options, look_at_start, own_callbacks, place
+from .start import check_models, check_options, look_at_start, own_callbacks, place
 from .stop import FiniteGuard, Seen, is_out_of_memory, memory_advice
 
 
@@ -86,8 +85,8 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         record: Record | None = None,
     ) -> None:
         model = str(model) if isinstance(model, Path) else model
-        check_options(args, eval_dataset is not None)
-        check_quantization(quantization_config, peft_config)
+        check_options(args, eval_dataset is not None, isinstance(train_dataset, IterableDataset))
+        check_models(args, peft_config, quantization_config, reference)
         processor = processing_class or load_processor(model, args)
         tokenizer = tokenizer_of(processor)
         self.sets = Sets(args, processor)
@@ -155,7 +154,8 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         inputs = self._prepare_inputs(inputs)
         if self.accelerator.gradient_state.end_of_dataloader:
             remainder = self.accelerator.gradient_state.remainder
-            inputs["real"] = self._real(inputs, remainder, self.args.eval_batch_size)
+            share = self._share(self.args.eval_batch_size)
+            inputs["real"] = self._real(inputs, remainder, share)
         with torch.no_grad(), self.engine.installed():
             self.compute_loss(model, inputs)
         return None, None, None
@@ -219,13 +219,16 @@ class PreferenceTrainer(Kept, Measured, Trainer):
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Count an update's examples on all processes, and mark those that are there twice."""
         if batch_samples and self.accelerator.gradient_state.end_of_dataloader:
-            share = self._train_batch_size
-            if self.args.accelerator_config.split_batches:
-                share //= self.accelerator.num_processes
+            share = self._share(self._train_batch_size)
             last = batch_samples[-1]
             last["real"] = self._real(last, self._remainder(share), share)
         count = sum(inputs.get("real", len(inputs["batch"])) for inputs in batch_samples)
         return self._sum(torch.tensor(count, device=device))
+
+    def _share(self, size: int) -> int:
+        """Examples that a process gets of a full round."""
+        split = self.args.accelerator_config.split_batches
+        return size // self.accelerator.num_processes if split else size
 
     def _remainder(self, share: int) -> int:
         """Examples of the training data that the last round of an epoch holds."""

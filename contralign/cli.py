@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from contralign import __version__
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    # peft 0.21 reads a name that transformers 5.23 has renamed.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     try:
         args = build_parser().parse_args(words)
         args.command = ["contralign", *words]
@@ -71,6 +74,10 @@ def build_parser() -> Parser:
 def _after_interrupt(words: Sequence[str]) -> str:
     if words and words[0] in ("eval", "demo"):
         return "Run the same command again to go on: every finished batch is kept."
+    if words and words[0] == "train":
+        return (
+            "Go on from the last whole checkpoint, if there is one: --resume_from_checkpoint true."
+        )
     return "Nothing was kept."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ from datasets import Dataset, disable_progress_bars
 from eval_doubles import tiny_llama, tiny_tokenizer
 from peft import LoraConfig
 from torch import Tensor
+from transformers import PrinterCallback
 
 from contralign.align.config import DPOConfig
 from contralign.align.dpo_trainer import DPOTrainer
 
 disable_progress_bars()
+# Each run collects garbage: what the libraries loaded is none, and takes longer than a run.
+gc.freeze()
 
 LORA: dict[str, Any] = {
     "r": 4,
@@ -64,7 +68,12 @@ def config(folder: Path | str, **options: Any) -> DPOConfig:
 
 
 def trainer(
-    folder: Path | str, *, lora: bool = True, model: Any = None, **others: Any
+    folder: Path | str,
+    *,
+    lora: bool = True,
+    model: Any = None,
+    make: type[DPOTrainer] = DPOTrainer,
+    **others: Any,
 ) -> DPOTrainer:
     """A trainer on a tiny Llama; keywords of the config and of the trainer."""
     names = (
@@ -76,8 +85,13 @@ def trainer(
         "reference",
         "record",
     )
-    kept = {name: others.pop(name) for name in names if name in others}
-    return DPOTrainer(
+    # A reference is a model, or an option: its name.
+    kept = {
+        name: others.pop(name)
+        for name in names
+        if name in others and not isinstance(others[name], str)
+    }
+    run = make(
         tiny_llama() if model is None else model,
         config(folder, **others),
         **{
@@ -87,11 +101,19 @@ def trainer(
             **kept,
         },
     )
+    run.remove_callback(PrinterCallback)
+    return run
+
+
+class Untold(DPOTrainer):
+    """Writes no card: its curves take longer than such a run."""
+
+    def create_model_card(self, *_: Any, **__: Any) -> None: ...
 
 
 def trained(folder: Path | str, **others: Any) -> DPOTrainer:
     """A trainer that has trained."""
-    run = trainer(folder, **others)
+    run = trainer(folder, make=Untold, **others)
     run.train()
     return run
 
@@ -101,7 +123,7 @@ def logged(run: Any, name: str) -> list[float]:
     return [line[name] for line in run.state.log_history if name in line and "loss" in line]
 
 
-def lines(run: Any, after: int = 0) -> list[dict[str, float]]:
+def lines(run: Any, after: int = -1) -> list[dict[str, float]]:
     """The log of a run behind an update, without what a clock says and the summary at the end."""
     return [
         {name: value for name, value in line.items() if not _is_time(name)}

@@ -1,32 +1,55 @@
-"""One of several processes that train together: `align_two.py FOLDER KEY=JSON ...`."""
+"""One of several processes that train together: `align_two.py FOLDER RUNS`, the runs in JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from align_runs import logged, rows, trainer
+import torch
+from align_runs import PLAIN, Untold, learned, lines, rows, trainer
+
+from contralign.align.dpo_trainer import DPOTrainer
 
 
-def main(folder: str, *options: str) -> None:
-    given = dict(word.split("=", 1) for word in options)
-    run = trainer(
-        folder,
-        train_dataset=rows(21),
-        eval_dataset=rows(7, seed=1),
-        **{name: json.loads(value) for name, value in given.items()},
-    )
-    evaluated = run.evaluate()
+def course(
+    folder: Path, *, streamed: bool = False, resumed: bool = False, **options: Any
+) -> DPOTrainer:
+    """Two epochs over 21 rows, with evaluations of 7 before, between and after.
+
+    Args:
+        folder: Of the output.
+        streamed: Whether the data comes as a stream.
+        resumed: Whether to begin again in the middle of the second epoch, and to return that.
+        **options: Of the config and the trainer.
+    """
+
+    def made() -> DPOTrainer:
+        data = rows(21)
+        return trainer(
+            folder,
+            make=Untold,
+            train_dataset=data.to_iterable_dataset() if streamed else data,
+            eval_dataset=rows(7, seed=1),
+            **{**PLAIN, "num_train_epochs": 2, "eval_strategy": "epoch", **options},
+        )
+
+    run = made()
+    run.evaluate()
     run.train()
-    run.save_model()
-    if run.is_world_process_zero():
-        found = {name: logged(run, name) for name in ("loss", "grad_norm", "rewards/margins", "kl")}
-        found["num_tokens"] = logged(run, "num_tokens")
-        found["eval"] = {
-            k: v for k, v in evaluated.items() if "runtime" not in k and "second" not in k
-        }
-        Path(folder, "found.json").write_text(json.dumps(found))
+    if resumed:
+        run = made()
+        run.train(str(folder / "checkpoint-4"))
+    return run
+
+
+def main(folder: str, runs: str) -> None:
+    for name, options in json.loads(runs).items():
+        run = course(Path(folder, name), **options)
+        told = {"lines": lines(run), "weights": learned(run)}
+        torch.save(told, Path(folder, f"{name}-{run.args.process_index}.pt"))
+        run.accelerator.wait_for_everyone()
     run.end()
 
 

@@ -69,7 +69,9 @@ def hold_out(
     streaming = isinstance(dataset, IterableDataset)
     share = 0 < size < 1
     if not share and (size < 1 or size != int(size)):
-        raise ValueError(f"held out is a share between 0 and 1 or a number of rows, got {size}.")
+        raise ValueError(
+            f"test_split_size is a share between 0 and 1 or a number of rows, got {size}."
+        )
     if streaming:
         if share:
             raise ValueError(
@@ -79,7 +81,7 @@ def hold_out(
         return dataset.skip(int(size)), dataset.take(int(size))
     rows = len(dataset)
     if not share and size >= rows:
-        raise ValueError(f"held out is a part of the {rows} rows, got {int(size)}.")
+        raise ValueError(f"test_split_size is a part of the {rows} rows, got {int(size)}.")
     parts = dataset.train_test_split(test_size=size if share else int(size), seed=seed)
     return parts["train"], parts["test"]
 

@@ -65,6 +65,8 @@ def prepare(
         stream = _Stream(_columns(dataset), on_problem, name)
         rows = _streamed(dataset, stream, processor=processor, max_length=max_length)
         return rows, stream.report
+    if not len(dataset):
+        raise ValueError(f"{name} has no row. Check its split.")
     numbers = [column for column in NUMBERS if column in dataset.column_names]
     examined = undecoded(dataset).map(
         _examined,

@@ -64,7 +64,8 @@ def load(
 
 def _is_local(path: str) -> bool:
     place = Path(path).expanduser()
-    looks = path.startswith((".", "/", "~")) or place.suffix in (*READERS, PARQUET)
+    written = path.startswith((".", "/", "~")) or path.endswith("/")
+    looks = written or place.suffix in (*READERS, PARQUET)
     if looks and not place.exists():
         raise ValueError(f"there is no file or folder {path}. Check its spelling.")
     return place.exists()

@@ -10,6 +10,7 @@ from typing import Any
 from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments
 
 from contralign.align.config import PreferenceConfig
+from contralign.align.refusals import TRL_KEYS
 
 from .options import attributes
 from .train_options import CONFIGS, parser
@@ -51,7 +52,7 @@ OUR_WORDS: Mapping[str, str] = {
 def text(method: str, *, everything: bool) -> str:
     """The help of a method; everything is the full list of TRL's parser."""
     if everything:
-        return parser(method).format_help()
+        return _everything(method)
     texts, defaults = _texts(method), _defaults(method)
     lines = [
         f"usage: contralign train {method} --config FILE [--KEY VALUE ...]",
@@ -70,6 +71,16 @@ def text(method: str, *, everything: bool) -> str:
     return "\n".join(lines)
 
 
+def _everything(method: str) -> str:
+    refused = {name: f"Not supported: {key.reason}" for name, key in TRL_KEYS.items()}
+    told = {**_ours(method), **refused}
+    made = parser(method)
+    for action in made._actions:
+        if action.dest in told and not action.help:
+            action.help = told[action.dest].replace("%", "%%")
+    return made.format_help()
+
+
 def _entry(name: str, text: str, default: Any) -> list[str]:
     told = "" if default in (None, "") else f" [{default}]"
     return textwrap.wrap(
@@ -86,7 +97,11 @@ def _texts(method: str) -> dict[str, str]:
         for spec in dataclasses.fields(kind):
             told = str(spec.metadata.get("help", "")).replace("%%", "%")
             found[spec.name] = f"{told.partition('. ')[0].rstrip('.')}."
-    return {**found, **attributes(PreferenceConfig), **attributes(CONFIGS[method]), **OUR_WORDS}
+    return {**found, **_ours(method)}
+
+
+def _ours(method: str) -> dict[str, str]:
+    return {**attributes(PreferenceConfig), **attributes(CONFIGS[method]), **OUR_WORDS}
 
 
 def _defaults(method: str) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Never
 
 from trl import (
@@ -18,11 +18,10 @@ from trl import (
 )
 
 from contralign.align.config import DPOConfig, PreferenceConfig
-from contralign.align.record import Record, plain
-from contralign.align.refusals import unknown
-from contralign.align.saving import newest
+from contralign.align.record import Record
 
-from .parser import read_config
+from .train_checks import changed, check
+from .train_file import refuse_unknown, take_file
 
 CONFIGS: Mapping[str, type[PreferenceConfig]] = {"dpo": DPOConfig}
 
@@ -46,7 +45,12 @@ class Options:
     @property
     def adapter(self) -> Any:
         """The adapter to train, or None."""
-        return get_peft_config(self.model)
+        config = get_peft_config(self.model)
+        # TRL makes text of a list of one, in which PEFT sees a pattern for whole names.
+        if config is not None and isinstance(config.target_modules, str):
+            name = config.target_modules
+            config.target_modules = {name} if name.isidentifier() else name
+        return config
 
     @property
     def quantization(self) -> Any:
@@ -62,10 +66,11 @@ class Options:
     def record(self, command: Sequence[str]) -> Record:
         """What the run is remembered by."""
         parts = (self.model, self.script, self.mixture)
-        settings = {name: value for part in parts for name, value in _changed(part).items()}
-        return Record(
-            list(command), {**settings, "model_init_kwargs": self.config.model_init_kwargs}
-        )
+        settings = {name: value for part in parts for name, value in changed(part).items()}
+        for name in ("dtype", *(("lora_r", "lora_alpha") if self.model.use_peft else ())):
+            settings[name] = getattr(self.model, name)
+        settings["model_init_kwargs"] = self.config.model_init_kwargs
+        return Record(list(command), settings)
 
     def loading(self) -> dict[str, Any]:
         """What `from_pretrained` is told.
@@ -88,15 +93,15 @@ class TrainParser(TrlParser):
     """TRL's parser, which leaves complaining to the command line."""
 
     def error(self, message: str) -> Never:
-        raise ValueError(f"{message}.")
+        raise ValueError(f"{message.rstrip('.')}.")
 
 
 def parser(method: str) -> TrainParser:
     """The parser of a method's options."""
     kinds = (ScriptArguments, CONFIGS[method], ModelConfig, DatasetMixtureConfig)
     made = TrainParser(kinds, prog=f"contralign train {method}", allow_abbrev=False)
-    # A file of the log needs no progress bar.
-    made.set_defaults(disable_tqdm=not sys.stderr.isatty())
+    # A file of the log needs no progress bar. TRL's parser would make a None of the other default.
+    made.set_defaults(disable_tqdm=not sys.stderr.isatty(), debug=[])
     return made
 
 
@@ -113,21 +118,30 @@ def read(method: str, words: Sequence[str]) -> Options:
     """
     reader = parser(method)
     files, rest = _without_config([_underscored(word) for word in words])
-    known = {action.dest for action in reader._actions}
     for file in files:
-        _refuse_unknown(read_config(Path(file)), {*known, "env"}, f"{file}: ")
+        take_file(reader, file)
     flags = {flag for action in reader._actions for flag in action.option_strings}
     given = [word.partition("=")[0] for word in rest if word.startswith("--")]
-    _refuse_unknown([flag[2:] for flag in given if flag not in flags], known, "")
-    config = ["--config", files[-1]] if files else []
-    options = Options(*reader.parse_args_and_config([*config, *rest]))
-    _check(options)
+    known = {action.dest for action in reader._actions}
+    refuse_unknown([flag[2:] for flag in given if flag not in flags], known)
+    *parts, left = reader.parse_args_into_dataclasses(
+        rest, return_remaining_strings=True, look_for_args_file=False
+    )
+    if left:
+        raise ValueError(f"contralign train {method} takes no word {left[0]!r} there.")
+    options = Options(*parts)
+    options.model.model_name_or_path = _expanded(options.model.model_name_or_path)
+    check(options)
     return options
 
 
 def _underscored(word: str) -> str:
     flag, equals, value = word.partition("=")
     return f"--{flag[2:].replace('-', '_')}{equals}{value}" if word.startswith("--") else word
+
+
+def _expanded(name: str | None) -> str | None:
+    return None if name is None else os.path.expanduser(name)
 
 
 def _without_config(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -144,44 +158,6 @@ def _without_config(words: Sequence[str]) -> tuple[list[str], list[str]]:
     if len(files) > 1 or files == [""]:
         raise ValueError(f"--config names one file, got {', '.join(files) or 'none'}.")
     return files, rest
-
-
-def _refuse_unknown(names: Any, known: set[str], where: str) -> None:
-    for name in names:
-        if name not in known:
-            raise ValueError(where + unknown(name, known))
-
-
-def _check(options: Options) -> None:
-    script, model, mixture = options.script, options.model, options.mixture
-    if model.model_name_or_path is None:
-        raise ValueError("training starts from a model, got none. Set model_name_or_path.")
-    named = [script.dataset_name is not None, bool(mixture.datasets)]
-    if sum(named) != 1:
-        raise ValueError(
-            f"data is either dataset_name or datasets, got {'both' if all(named) else 'neither'}."
-        )
-    if script.ignore_bias_buffers:
-        raise ValueError("ignore_bias_buffers isn't supported: no model here needs it.")
-    adapter = [name for name in _changed(model) if name.startswith(("lora_", "use_dora"))]
-    if adapter and not model.use_peft:
-        raise ValueError(
-            f"{adapter[0]} is of an adapter, but without use_peft all weights would be trained. "
-            "Set use_peft: true, or leave it out."
-        )
-    folder = options.config.output_dir
-    last = newest(Path(folder))
-    if last is not None and options.resume is None:
-        raise ValueError(
-            f"{folder} holds a run already ({last.name}). Go on with it: --resume_from_checkpoint "
-            "true; or choose another output_dir."
-        )
-
-
-def _changed(part: Any) -> dict[str, Any]:
-    """The keys of a dataclass that aren't at their defaults."""
-    default = plain(type(part)())
-    return {key: value for key, value in plain(part).items() if value != default[key]}
 
 
 def load_data(options: Options) -> dict[str, Any]:
@@ -206,5 +182,17 @@ def load_data(options: Options) -> dict[str, Any]:
     if mixture.test_split_size is not None:
         train, test = hold_out(train, mixture.test_split_size, config.seed)
     elif evaluates:
-        test = load(script.dataset_name, split=script.dataset_test_split, **of)
+        test = _held_out(script, of)
     return {"train_dataset": train, "eval_dataset": test if evaluates else None}
+
+
+def _held_out(script: ScriptArguments, of: Mapping[str, Any]) -> Any:
+    from contralign.align.data import load
+
+    try:
+        return load(script.dataset_name, split=script.dataset_test_split, **of)
+    except ValueError as error:
+        raise ValueError(
+            f"dataset_test_split: {error} Or hold rows out with test_split_size; or set "
+            "eval_strategy: no."
+        ) from error

@@ -23,8 +23,7 @@ from peft import (
 )
 from torch import Tensor
 
-from contralign.align import merge as merging
-from contralign.align.merge import merge
+from contralign.align.merge import DTYPES, merge
 
 IDS = torch.tensor([tokens(11, 1)])
 SAVES_EMBEDDINGS = pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
@@ -272,5 +271,5 @@ def test_what_peft_cannot_merge_is_said_in_words(base: Path, tmp_path: Path) -> 
 
 
 def test_refuses_an_unknown_dtype(adapter: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"dtype must be one of {', '.join(merging.DTYPES)}"):
+    with pytest.raises(ValueError, match=f"dtype must be one of {', '.join(DTYPES)}"):
         merge(adapter, tmp_path / "merged", dtype="int4")
