@@ -35,8 +35,10 @@ test: $(INSTALLED)  ## The tests that take seconds
 test-all: $(INSTALLED)  ## Every test that this machine can run
 	$(BIN)/pytest -m ''
 
-bench: $(INSTALLED)  ## Speed and memory of decoding, as ratios
+bench: $(INSTALLED)  ## Speed and memory of decoding and training, as ratios
 	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/flops.py
+	$(BIN)/python benchmarks/training.py --ratios 4:1
 
 gpu: $(INSTALLED)  ## The tests and benchmarks that need a CUDA device
 	$(BIN)/pytest -rs -m gpu

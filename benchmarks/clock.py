@@ -9,31 +9,57 @@ from __future__ import annotations
 
 import gc
 import json
+import shlex
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from contest import BASE, Case, Run
 
 TIMES = ("first", "decode", "total")
 Results = dict[str, dict[str, Any]]
+T = TypeVar("T")
 
 
-def seconds(run: Run, model: Any, case: Case, count: int) -> float:
-    """Time one run."""
+def seconds(act: Callable[[], object], device: torch.device) -> float:
+    """Time one call."""
     gc.collect()
-    if model.device.type != "cuda":
+    if device.type != "cuda":
         begun = time.process_time()
-        run(model, case, count)
+        act()
         return time.process_time() - begun
-    torch.cuda.synchronize(model.device)
+    torch.cuda.synchronize(device)
     begun = time.perf_counter()
-    run(model, case, count)
-    torch.cuda.synchronize(model.device)
+    act()
+    torch.cuda.synchronize(device)
     return time.perf_counter() - begun
+
+
+def in_turn(
+    acts: Mapping[str, Callable[[], T]], rounds: int
+) -> tuple[dict[str, list[T]], dict[str, str]]:
+    """Call each in turn, once to warm up and then `rounds` times.
+
+    Returns:
+        What each returned, the warm-up first; and what is wrong with those that failed (out of
+        memory, no compiler), which returned nothing.
+    """
+    returned: dict[str, list[T]] = {name: [] for name in acts}
+    errors: dict[str, str] = {}
+    with quick_collection():
+        for _ in range(rounds + 1):
+            for name in [name for name in acts if name not in errors]:
+                try:
+                    returned[name].append(acts[name]())
+                except RuntimeError as error:
+                    errors[name] = described(error)
+                    del returned[name]
+    return returned, errors
 
 
 def measure(
@@ -45,24 +71,13 @@ def measure(
         For each its seconds, their ratios to plain generate's, and on CUDA its peak memory; one
         that fails (out of memory, no compiler) has an `error` instead.
     """
-    results: Results = {name: {} for name in contestants}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
-    with quick_collection():
-        for round_ in range(rounds + 1):
-            for name in [name for name in contestants if "error" not in results[name]]:
-                try:
-                    taken = _both(contestants[name], model, case, count)
-                except RuntimeError as error:
-                    results[name] = {"error": described(error)}
-                    continue
-                if round_:  # the first one warms up
-                    times[name].append(taken)
-                else:
-                    results[name] = _peak(model)
-    for name in [name for name in contestants if "error" not in results[name]]:
-        first, total = (min(taken) for taken in zip(*times[name], strict=True))
+    acts = {name: partial(_both, run, model, case, count) for name, run in contestants.items()}
+    returned, errors = in_turn(acts, rounds)
+    results: Results = {name: {"error": errors[name]} if name in errors else {} for name in acts}
+    for name, ((_, peak), *timed) in returned.items():
+        first, total = (min(taken) for taken in zip(*(times for times, _ in timed), strict=True))
         decode = (total - first) / (count - 1)
-        results[name] |= dict(zip(TIMES, (first, decode, total), strict=True))
+        results[name] = peak | dict(zip(TIMES, (first, decode, total), strict=True))
     return compared(results)
 
 
@@ -109,19 +124,30 @@ def write(path: Path, results: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(results, indent=1, default=str) + "\n")
 
 
+def command(script: str, given: Sequence[str] | None) -> str:
+    """How a script was started; None is from a shell."""
+    return shlex.join(
+        ["python", f"benchmarks/{script}", *(sys.argv[1:] if given is None else given)]
+    )
+
+
 def described(error: Exception) -> str:
     """The error's name and its first line."""
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
 
 
-def _both(run: Run, model: Any, case: Case, count: int) -> tuple[float, float]:
+def _both(
+    run: Run, model: Any, case: Case, count: int
+) -> tuple[tuple[float, float], dict[str, float]]:
+    """Times with one and with all tokens, and the peak."""
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(model.device)
-    return seconds(run, model, case, 1), seconds(run, model, case, count)
+    one, all_ = (seconds(partial(run, model, case, n), model.device) for n in (1, count))
+    return (one, all_), _peak(model)
 
 
 def _peak(model: Any) -> dict[str, float]:
-    """The most memory allocated at once, weights included, since `_both` began."""
+    """The most memory allocated at once, weights included, since it was reset."""
     if model.device.type != "cuda":
         return {}
     return {"peak_gib": torch.cuda.max_memory_allocated(model.device) / 2**30}

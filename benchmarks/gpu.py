@@ -1,21 +1,28 @@
-"""What a second branch costs on a GPU, at the true shape of an 8B model with random weights.
+"""What decoding and training cost on a GPU, at the true shape of an 8B model with random weights.
 
-    python benchmarks/gpu.py                                # about 8 minutes on an H100
+    python benchmarks/gpu.py                                # decoding: about 8 minutes on an H100
     accelerate launch --num_processes 1 benchmarks/gpu.py   # the same
+    python benchmarks/gpu.py --parts training               # one of the two
     python benchmarks/gpu.py --shape tiny --device cpu      # does it run?
 
-The gate comes first: in float32, at the same shape with two layers, every contestant gives the
-tokens of its reference; in half precision, at the full shape, merged scores may err little more
-than the naive loop's. What passes is timed (see clock.py). Prompt-lookup drafts take one row, and a
-static cache makes transformers compile the decode step, so both are timed on batch 1 and more
-tokens. Exits with an error if a contestant failed; the JSON names it and says why.
+Decoding with a second branch. The gate comes first: in float32, at the same shape with two layers,
+every contestant gives the tokens of its reference; in half precision, at the full shape, merged
+scores may err little more than the naive loop's. What passes is timed (see clock.py). Prompt-lookup
+drafts take one row, and a static cache makes transformers compile the decode step, so both are
+timed on batch 1 and more tokens.
+
+Training is training.py's contest, with LoRA on a bfloat16 model. What runs out of memory there is a
+result like a time. Any other contestant that failed makes this exit with an error; the JSON names
+it and says why.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -24,8 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
+import training
 from accelerate import PartialState
+from cases import options
 from clock import Results, compared, described, measure, table, write
 from contest import BASE, CONTESTANTS, Case, Run, check_errors, check_tokens, ours, plain
 from shapes import SHAPES, config, random_model
@@ -159,10 +167,22 @@ def forwards(model: Any, case: Case, count: int, contestants: Mapping[str, Run])
     return counts
 
 
-def sections(
-    model: Any, arguments: argparse.Namespace, failures: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
+def sections(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[str, Any]]:
+    """Measure decoding, then training."""
+    if "decoding" in arguments.parts:
+        yield from decoding(arguments, device)
+    gc.collect()  # the model that was decoded with
+    if "training" in arguments.parts:
+        with tempfile.TemporaryDirectory() as folder:
+            bench = training.Workbench(arguments.shape, device, torch.bfloat16, Path(folder))
+            yield from training.sections(arguments, bench)
+
+
+def decoding(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[str, Any]]:
     """Measure one batch after the other: all contestants, then drafts, then static caches."""
+    failures = check_small(arguments.shape, device, arguments.tokens)
+    print(f"{arguments.shape} on {device}: same tokens in float32, two layers", flush=True)
+    model = random_model(arguments.shape, getattr(torch, arguments.dtype), device)
     tokens, rounds = arguments.tokens, arguments.rounds
     for lengths, rows in product(arguments.lengths, arguments.batch):
         case = Case(rows, *lengths)
@@ -185,6 +205,8 @@ def sections(
 
 def shown(section: Mapping[str, Any]) -> str:
     """Lay one section out for a terminal."""
+    if section["section"] in training.SECTIONS:
+        return f"\n{training.shown(section)}"
     title = "{section}, batch {rows}, main {main}, contrast {contrast}, {tokens} tokens"
     lines = ["", title.format(**section)]
     if "error_share" in section:
@@ -203,9 +225,16 @@ def pair(given: str) -> tuple[int, int]:
 
 def parsed(given: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0] if __doc__ else None, parents=[options(256)]
+    )
     parser.add_argument("--shape", choices=SHAPES, default="llama-8b")
     parser.add_argument("--device", help="without it, the CUDA device that Accelerate chooses")
+    parser.add_argument(
+        "--parts", nargs="+", choices=("decoding", "training"), default=["decoding", "training"]
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="after one that warms up")
+    parser.add_argument("--json", type=Path, default=Path("runs/gpu.json"), help="all numbers")
     parser.add_argument("--dtype", choices=("bfloat16", "float16"), default="bfloat16")
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument(
@@ -213,33 +242,29 @@ def parsed(given: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--tokens", type=int, default=17)
     parser.add_argument("--long", type=int, default=65, help="tokens with drafts or static caches")
-    parser.add_argument("--rounds", type=int, default=2, help="after one that warms up")
-    parser.add_argument("--json", type=Path, default=Path("runs/gpu.json"), help="all numbers")
     return parser.parse_args(given)
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Pass the gate, measure, and write one JSON, after every section anew.
+    """Pass the gates, measure, and write one JSON, after every section anew.
 
     Raises:
         SystemExit: Nothing to run on, a gate that was not passed, or contestants that failed.
     """
     arguments, begun = parsed(given), time.perf_counter()
-    transformers.utils.logging.set_verbosity_error()
+    training.quiet()
     device, dtype = chosen_device(arguments.device), getattr(torch, arguments.dtype)
     check_memory(arguments.shape, dtype, device)
     found: list[dict[str, Any]] = []
     report = {"facts": facts(device), "arguments": vars(arguments), "sections": found}
-    failures = check_small(arguments.shape, device, arguments.tokens)
-    print(f"{arguments.shape} on {device}: same tokens in float32, two layers", flush=True)
-    model = random_model(arguments.shape, dtype, device)
-    for section in sections(model, arguments, failures):
+    for section in sections(arguments, device):
         print(shown(section), flush=True)
         found.append(section)
         write(arguments.json, {**report, "seconds": time.perf_counter() - begun})
     print(f"\nall numbers: {arguments.json}")
     rows = [row for section in found for row in section["contestants"].items()]
-    if failed := [f"{name} ({row['error']})" for name, row in rows if "error" in row]:
+    failed = [f"{name} ({row['error']})" for name, row in rows if "error" in row]
+    if failed := [one for one in failed if "OutOfMemoryError" not in one]:
         raise SystemExit(f"not measured: {'; '.join(failed)}")
 
 

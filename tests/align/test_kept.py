@@ -16,6 +16,7 @@ import torch
 import yaml
 from align_runs import LORA, Untold, learned, lines, logged, rows, trained, trainer
 from datasets import Dataset
+from eval_doubles import tiny_tokenizer
 from peft import AutoPeftModelForCausalLM, LoraConfig
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
@@ -246,13 +247,22 @@ def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path: Path) -> None:
 def test_samples_are_answered_at_each_evaluation(tmp_path: Path) -> None:
     held_out = rows(7, seed=1)
     options = {"eval_strategy": "steps", "eval_steps": 2, "eval_samples": 3, "max_steps": 4}
-    trained(tmp_path, eval_dataset=held_out, **options, eval_samples_max_new_tokens=5)
+    run = trained(tmp_path, eval_dataset=held_out, **options, eval_samples_max_new_tokens=5)
     told = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert [row["step"] for row in told] == [2, 2, 2, 4, 4, 4]
     for row, given in zip(told, [*held_out.select(range(3))] * 2, strict=True):
         assert row["prompt"] == given["prompt"]
         assert row["chosen"] == f"{given['chosen'].strip()} </s>"
-        assert 1 <= len(row["generated"].split()) <= 5
+    tokenizer = tiny_tokenizer()
+    for row in told[3:]:
+        ids = tokenizer(row["prompt"], return_tensors="pt").input_ids
+        greedy = run.model.eval().generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=5,
+        )
+        assert row["generated"] == tokenizer.decode(greedy[0, ids.shape[1] :])
 
 
 def test_a_run_tells_of_itself_and_can_be_run_again(tmp_path: Path, model_folder: Path) -> None:

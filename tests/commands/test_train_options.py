@@ -204,6 +204,8 @@ def test_rows_are_held_out_of_one_file(tmp_path: Path) -> None:
     assert sorted([*train_rows["prompt"], *held_out["prompt"]]) == sorted(ROWS["prompt"])
     again = load_data(options(tmp_path, eval_strategy="epoch", **given))
     assert again["eval_dataset"]["prompt"] == held_out["prompt"]
+    others = load_data(options(tmp_path, eval_strategy="epoch", **{**given, "seed": 4}))
+    assert others["eval_dataset"]["prompt"] != held_out["prompt"]
     assert load_data(options(tmp_path, **given))["eval_dataset"] is None
 
 
