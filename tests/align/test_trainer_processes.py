@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,28 +52,37 @@ def free_port() -> str:
         return str(one.getsockname()[1])
 
 
+def ended(processes: list[subprocess.Popen[bytes]], seconds: float = 600) -> list[int | None]:
+    """Wait for all to end; when one fails, the others would wait for it."""
+    late = time.monotonic() + seconds
+    codes: list[int | None] = [None]
+    while None in codes and not any(codes) and time.monotonic() < late:
+        time.sleep(0.1)
+        codes = [process.poll() for process in processes]
+    for process in processes:
+        process.kill()
+        process.wait()
+    return codes
+
+
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of what two processes, started as torchrun does it, wrote of all runs."""
     folder = tmp_path_factory.mktemp("together")
     runs = json.dumps({name: options for name, (_, options) in RUNS.items()})
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(folder), runs],
-            env=environment(folder, **meeting, RANK=rank, LOCAL_RANK=rank),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in "01"
-    ]
-    try:
-        said = [process.communicate(timeout=240)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    with (folder / "said.txt").open("w") as said:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, str(SCRIPT), str(folder), runs],
+                env=environment(folder, **meeting, RANK=rank, LOCAL_RANK=rank),
+                stdout=said,
+                stderr=said,
+            )
+            for rank in "01"
+        ]
+        codes = ended(processes)
+    assert codes == [0, 0], (folder / "said.txt").read_text()
     return folder
 
 

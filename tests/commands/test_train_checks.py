@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,15 @@ def test_before_the_model_is_loaded(
     assert train(empty, file, tmp_path / "out", **options) == 2
     assert told in refusal(capsys)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_cannot_be_written_to(
+    empty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "closed").mkdir(mode=0o555)
+    assert train(empty, pairs(tmp_path), tmp_path / "closed" / "out") == 2
+    assert "output_dir is a folder to write to" in refusal(capsys)
 
 
 @pytest.mark.parametrize(

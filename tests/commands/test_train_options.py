@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from align_runs import rows
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from train_runs import DPO, pairs, train
 
 from contralign.commands.train_options import Options, load_data, read
@@ -52,6 +52,11 @@ def test_words_win_over_the_file(tmp_path: Path, word: str) -> None:
     for words in ([word, "0.5"], [f"{word}=0.5"]):
         found = options(tmp_path, *words, learning_rate=0.25, beta=0.3)
         assert (found.config.learning_rate, found.config.beta) == (0.5, 0.3)
+
+
+def test_dashes_are_underscores_in_what_is_refused_too(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'max_prompt_length': max_length bounds prompt and"):
+        options(tmp_path, "--max-prompt-length", "5")
 
 
 def test_a_switch_can_be_turned_by_a_word(tmp_path: Path) -> None:
@@ -207,6 +212,13 @@ def test_rows_are_held_out_of_one_file(tmp_path: Path) -> None:
     others = load_data(options(tmp_path, eval_strategy="epoch", **{**given, "seed": 4}))
     assert others["eval_dataset"]["prompt"] != held_out["prompt"]
     assert load_data(options(tmp_path, **given))["eval_dataset"] is None
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_stream_is_read_as_it_is_needed(streaming: bool, tmp_path: Path) -> None:
+    data = {"dataset_name": str(pairs(tmp_path)), "dataset_streaming": streaming}
+    found = load_data(options(tmp_path, max_steps=1, test_split_size=4, **data))
+    assert isinstance(found["train_dataset"], IterableDataset) is streaming
 
 
 def test_splits_are_taken_by_name(tmp_path: Path) -> None:
