@@ -177,7 +177,8 @@ class CachedReference:
     def _unfilled(self, count: int) -> ValueError:
         return ValueError(
             f"{count} completions aren't in the cache, and with full fine-tuning the base is gone "
-            "once training has begun. Call fill with all batches before it, or set reference: base."
+            "once training has begun. A trainer fills the cache before that: start anew, bring "
+            f"{self.database} back, or set reference: PATH of the base."
         )
 
 

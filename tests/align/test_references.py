@@ -152,7 +152,7 @@ def test_cached_is_base_on_disk(tmp_path: Path, base: Tensor, full: bool) -> Non
     reference = make_reference("cached", Engine(model), cache=tmp_path)
     assert isinstance(reference, CachedReference)
     if full:
-        with pytest.raises(ValueError, match=r"6 completions aren't in the cache.*Call fill"):
+        with pytest.raises(ValueError, match=r"6 completions aren't in the cache.*start anew"):
             reference(BATCH)
         reference.fill([BATCH])
     assert equal(reference(BATCH), base)
