@@ -11,14 +11,16 @@ import sys
 from collections.abc import Sequence
 
 from contralign import __version__
-from contralign.commands import demo, evaluate, generate, methods
+from contralign.commands import coco, demo, evaluate, generate, methods, scenes
 from contralign.commands.parser import Parser, complain
 
 COMMANDS = {
     "generate": (generate, "answer one question with any decoding method"),
     "eval": (evaluate, "measure decoding methods side by side on a benchmark"),
     "methods": (methods, "list the decoding methods, their parameters and papers"),
-    "demo": (demo, "compare four methods on a small model in a few minutes"),
+    "coco": (coco, "make CHAIR's ground truth of COCO's annotations"),
+    "scenes": (scenes, "write the controlled world's pictures, or train its small model"),
+    "demo": (demo, "compare methods on pictures and on text in a few minutes"),
 }
 
 
