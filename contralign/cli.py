@@ -12,7 +12,17 @@ import warnings
 from collections.abc import Sequence
 
 from contralign import __version__
-from contralign.commands import data, demo, evaluate, generate, merge, methods, train
+from contralign.commands import (
+    coco,
+    data,
+    demo,
+    evaluate,
+    generate,
+    merge,
+    methods,
+    scenes,
+    train,
+)
 from contralign.commands.parser import Parser, complain
 
 COMMANDS = {
@@ -22,6 +32,8 @@ COMMANDS = {
     "train": (train, "train a model on preferences"),
     "merge": (merge, "merge an adapter into its base model, as a plain model folder"),
     "data": (data, "check preference data before training on it"),
+    "coco": (coco, "make CHAIR's ground truth of COCO's annotations"),
+    "scenes": (scenes, "write the controlled world's pictures, or train its small model"),
     "demo": (demo, "compare four methods on a small model in a few minutes"),
 }
 

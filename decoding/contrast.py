@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from .caches import has_attention, unmergeable
@@ -49,7 +50,7 @@ class Contrast:
         self, base: PreTrainedModel, method: Method, sources: Sources, execution: str
     ) -> None:
         self.base, self.method, self.asked = base, method, execution
-        self.runs, self.exits = sources.runs, sources.exits
+        self.runs, self.exits, self.places = sources.runs, sources.exits, sources.places
         self.obstacle: str | None = None
         if any(run.model is not base for run in self.runs):
             self._refuse_to_merge("a contrast read by another model")
@@ -60,7 +61,7 @@ class Contrast:
         self.execution: Execution | None = None
         self.started = False
         self.count = 1
-        self.length = 0
+        self.length = self.prompt_length = 0
         self.drafting = False
         self.logits: list[Tensor] = []
 
@@ -94,7 +95,8 @@ class Contrast:
             run.prefill(len(ids), room, drafted, record=self.drafting, **settings)
             for run in self.runs
         ]
-        self.started, self.count, self.length = True, 1 + drafted.shape[1], prompt_length
+        self.started, self.count = True, 1 + drafted.shape[1]
+        self.length = self.prompt_length = prompt_length
         if self.exits:
             check_readable(self.base, outputs)
         if self.runs:
@@ -105,14 +107,27 @@ class Contrast:
         """Replace the expert's logits `[rows, n, vocab]` by the rule's scores."""
         expert = outputs.logits[:, -self.count :]
         contrasts = contrasts + exit_logits(self.base, outputs, self.exits, self.count)
-        self.logits = aligned(expert, contrasts)
-        outputs.logits = self.method.rule(*self.logits)
+        self.logits = aligned(expert, contrasts, self.places)
+        steps = torch.arange(self.count, device=expert.device) + self.length - self.prompt_length
+        outputs.logits = self.method.at(steps[:, None])(*self.logits)
         return outputs
 
-    def at(self, length: int) -> list[Tensor] | None:
-        """The raw logits that predict the token after `length` ones, if they are at hand."""
+    def again(self, length: int, allowed: Tensor) -> Tensor | None:
+        """Apply the rule anew where only some tokens are allowed.
+
+        Args:
+            length: How many ids come before the token that is being chosen.
+            allowed: The tokens it may be, `[rows, vocab]`.
+
+        Returns:
+            Scores on the device of `allowed`, or None where that step's logits aren't at hand.
+        """
         position = length - self.length
-        return [x[:, position] for x in self.logits] if 0 <= position < self.count else None
+        if not 0 <= position < self.count:
+            return None
+        expert, *contrasts = (x[:, position].to(allowed.device) for x in self.logits)
+        rule = self.method.at(length - self.prompt_length)
+        return rule(expert.masked_fill(~allowed, -torch.inf), *contrasts)
 
     def _chosen(
         self, outputs: ModelOutput, kwargs: dict[str, Any], prompt_length: int, room: int

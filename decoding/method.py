@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .prompts import Messages, encode
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Logits = Float[Tensor, "*rows vocab"]
 Inputs = Mapping[str, Any]
+Steps = int | Int[Tensor, "positions 1"]
+Rule = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +56,13 @@ class Method(ABC):
     of the output, so raw logits and log-probs mean the same.
     """
 
-    contrasts: ClassVar[int] = 1
     paper: ClassVar[str]
+    generates: ClassVar[bool] = True
+
+    @property
+    def contrasts(self) -> int:
+        """How many branches `rule` reads besides the expert."""
+        return 1
 
     @abstractmethod
     def rule(self, expert: Logits, *contrasts: Logits) -> Logits:
@@ -68,6 +76,19 @@ class Method(ABC):
             Un-normalised scores; `-inf` where a token must not be generated.
         """
 
+    def logps(self, scores: Logits) -> Logits:
+        """Turn scores into the log-probs that `score` reports."""
+        return torch.log_softmax(scores, dim=-1)
+
+    def at(self, steps: Steps) -> Rule:
+        """Return the rule of given steps, for a method whose rule changes while it generates.
+
+        Args:
+            steps: How many tokens were generated before each position: one number, or a column of
+                them for logits `[rows, positions, vocab]`.
+        """
+        return self.rule
+
     def branches(
         self,
         processor: Any,
@@ -75,15 +96,19 @@ class Method(ABC):
         images: Sequence[Any] | None = None,
         contrast: Sequence[Messages] | None = None,
         seeds: Sequence[int] | None = None,
+        model: Any = None,
     ) -> list[Inputs]:
         """Build the inputs of the contrast branches, to be passed on as `branch=`.
 
         Args:
             processor: The model's tokenizer or processor.
             messages: The main prompts: raw text, or a list of chat messages each.
-            images: The images of each prompt.
-            contrast: The prompt each one is held against, whole: usually the same without context.
-            seeds: One seed an example, for branches that draw noise.
+            images: The images of each prompt, as `encode` takes them.
+            contrast: The prompt each one is held against, whole: usually the same without context;
+                it has the same images.
+            seeds: One seed an example, for branches that draw something: what is drawn depends on
+                nothing else. None takes seeds from PyTorch's generator.
+            model: The model that will decode, for methods that ask it something first.
 
         Raises:
             ValueError: `contrast` is missing or of another length than `messages`.
@@ -97,7 +122,7 @@ class Method(ABC):
             raise ValueError(
                 f"contrast needs one prompt per message, got {len(contrast)} for {len(messages)}."
             )
-        return [encode(processor, contrast)]
+        return [encode(processor, contrast, images)]
 
     def sources(
         self, model: PreTrainedModel, inputs: Inputs, branch: Sequence[Inputs]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from .composed import Composed
 from .method import Method
+from .shift import Shift
 from .table import METHODS
 
 SHORT = ("greedy", "sample")
@@ -49,7 +51,7 @@ class Decoding:
             )
 
     def __str__(self) -> str:
-        return f"{self.name}{_parameters(self.method, every=True)}@{self.search}"
+        return f"{self._written(every=True)}@{self.search}"
 
     @property
     def label(self) -> str:
@@ -57,7 +59,17 @@ class Decoding:
         if self.name == "plain" and self.search in SHORT:
             return self.search
         suffix = "" if self.search == "greedy" else f"@{self.search}"
-        return f"{self.name}{_parameters(self.method, every=False)}{suffix}"
+        return f"{self._written(every=False)}{suffix}"
+
+    def _written(self, *, every: bool) -> str:
+        names, parts = [self.name], [self.method]
+        if isinstance(self.method, Composed):
+            names, parts = self.name.split("+"), list(self.method.parts)
+        written = [
+            f"{name}{_parameters(part, every=every)}"
+            for name, part in zip(names, parts, strict=True)
+        ]
+        return "+".join(written)
 
     def generate_kwargs(self) -> dict[str, Any]:
         """Return what `generate` takes to search this way.
@@ -88,9 +100,11 @@ def parse(text: str) -> Decoding:
                 f"{body} is short for plain@{body}, got {text!r}. Write plain@{search}."
             )
         body, search = "plain", body
-    parts = re.split(r"\+(?=[a-z])", body)
-    name = "+".join(part.partition(":")[0] for part in parts)
-    return Decoding(name, _composed(name, [_method(part) for part in parts]), search)
+    parts = [(part.partition(":")[0], _method(part)) for part in re.split(r"\+(?=[a-z])", body)]
+    # One composition has one name, whatever the order in which it was written.
+    parts.sort(key=lambda part: [*METHODS].index(part[0]))
+    name = "+".join(name for name, _ in parts)
+    return Decoding(name, _composed(name, [method for _, method in parts]), search)
 
 
 def parse_list(text: str) -> list[Decoding]:
@@ -110,13 +124,19 @@ def parse_list(text: str) -> list[Decoding]:
     return decodings
 
 
-def _composed(name: str, methods: list[Method]) -> Method:
-    if len(methods) > 1:
+def _composed(name: str, methods: Sequence[Method]) -> Method:
+    if len(methods) == 1:
+        return methods[0]
+    shifts = tuple(method for method in methods if isinstance(method, Shift))
+    if len(shifts) < len(methods):
         raise ValueError(
             f"no text method composes with another, got {name}. Name them one by one: "
             f"{','.join(name.split('+'))}."
         )
-    return methods[0]
+    try:
+        return Composed(shifts)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _method(part: str) -> Method:

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 class Plain(Promptless):
     """`l`: the model as it is."""
 
-    contrasts: ClassVar[int] = 0
     paper: ClassVar[str] = "the model itself"
+
+    @property
+    def contrasts(self) -> int:
+        return 0
 
     def rule(self, expert: Logits, *contrasts: Logits) -> Logits:
         () = contrasts
@@ -43,10 +46,13 @@ class CutoffOnly(Promptless):
         cutoff: Least share of the best token's probability that a token must have.
     """
 
-    contrasts: ClassVar[int] = 0
     paper: ClassVar[str] = "Li et al. 2022, arXiv 2210.15097, without the contrast"
 
     cutoff: float = 0.1
+
+    @property
+    def contrasts(self) -> int:
+        return 0
 
     def __post_init__(self) -> None:
         fraction("cutoff", self.cutoff)

@@ -66,3 +66,8 @@ def contrasted(expert: Logits, contrast: Logits, alpha: float | Float[Tensor, "*
         Un-normalised scores, `-inf` exactly where `expert` is.
     """
     return (1 + alpha) * expert - alpha * lifted(contrast)
+
+
+def apart(expert: Logits, contrast: Logits) -> Logits:
+    """How far the expert is from the contrast, `l - l'`: finite, whatever either forbids."""
+    return lifted(expert) - lifted(contrast)

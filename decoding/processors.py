@@ -16,7 +16,7 @@ from transformers import LogitsProcessor
 
 from .exits import check_readable, exit_logits
 from .method import Inputs, Method
-from .refusals import unwrapped
+from .refusals import refuse_method, unwrapped
 from .run import BranchRun
 from .sources import Sources, resolved
 from .vocabulary import aligned
@@ -41,11 +41,12 @@ def processor(
     Raises:
         ValueError: Inputs or branches that can't be decoded.
     """
-    base = unwrapped(model)
-    sources = resolved(base, inputs, method, branch)
+    refuse_method(method)
+    whole = unwrapped(model)
+    sources = resolved(whole, inputs, method, branch)
     if sources.exits:
-        sources.runs.append(BranchRun(base, sources.main, "the main prompt", hidden=True))
-    return ContrastProcessor(method, sources, encoded=base.config.is_encoder_decoder)
+        sources.runs.append(BranchRun(whole, sources.main, "the main prompt", hidden=True))
+    return ContrastProcessor(method, sources, encoded=whole.config.is_encoder_decoder)
 
 
 class ContrastProcessor(LogitsProcessor):
@@ -57,7 +58,7 @@ class ContrastProcessor(LogitsProcessor):
 
     def __init__(self, method: Method, sources: Sources, *, encoded: bool) -> None:
         self.method, self.runs, self.exits = method, sources.runs, sources.exits
-        self.encoded = encoded
+        self.encoded, self.places = encoded, sources.places
         self.prompts: Tensor = sources.main["input_ids"]
         self.seen: Tensor | None = None
 
@@ -65,7 +66,8 @@ class ContrastProcessor(LogitsProcessor):
         start = self._start(input_ids)
         contrasts = self._read(input_ids, start)
         self.seen = input_ids
-        mixed = self.method.rule(*aligned(scores, contrasts))
+        rule = self.method.at(input_ids.shape[1] - start)
+        mixed = rule(*aligned(scores, contrasts, self.places))
         # Beam search adds log-probs of different rows up, so they have to be normalized.
         return torch.log_softmax(mixed, dim=-1)
 

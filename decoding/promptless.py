@@ -27,6 +27,7 @@ class Promptless(Method):
         images: Sequence[Any] | None = None,
         contrast: Sequence[Messages] | None = None,
         seeds: Sequence[int] | None = None,
+        model: Any = None,
     ) -> list[Inputs]:
         """Return no branch: whatever the arguments, there is nothing to build before `generate`."""
         return []

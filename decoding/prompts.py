@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jinja2 import TemplateError
+from PIL.Image import Image
 from torch import Tensor
+
+from .images import open_images
+from .places import check_places, sees
+from .processing import processed
 
 Messages = str | Sequence[Mapping[str, Any]]
 
@@ -22,44 +28,85 @@ def encode(
     Args:
         processor: A tokenizer, or a processor (whatever has an `image_processor`).
         messages: One prompt each: raw text, or a list of chat messages. Not both in one batch.
-        images: The images of each prompt, where its text or messages have placeholders for them.
+        images: The pictures of each prompt, a list each, empty for none; `open_image` says what
+            they can be. The text has the processor's image token for each, the messages a part of
+            type image.
 
     Returns:
         `input_ids` and `attention_mask`, padded on the left, and whatever else the processor makes.
 
     Raises:
         ValueError: No prompt or an empty one, both kinds in one batch, no pad token, no chat
-            template, or images that are of another number than the prompts or that nobody can read.
+            template, or images that can't be opened, that have no place, or that nobody can read.
     """
-    _check_batch(messages)
-    sees = hasattr(processor, "image_processor")
-    _check_images(sees, messages, images)
-    _check_padding(processor.tokenizer if sees else processor)
-    chat = not isinstance(messages[0], str)
-    encoding = processor(
-        text=_rendered(processor, messages) if chat else list(messages),
-        **({} if images is None else {"images": list(images)}),
-        add_special_tokens=not chat,
-        padding=True,
-        padding_side="left",
-        return_attention_mask=True,
-        return_tensors="pt",
-    )
+    texts, special = rendered(processor, messages)
+    opened = opened_for(processor, messages, images)
+    check_places(processor, texts, opened)
+    encoding = processed(processor, texts, opened, special=special)
     silent = (encoding["attention_mask"].sum(dim=-1) == 0).nonzero().flatten().tolist()
     _refuse_empty(silent)
-    return dict(encoding)
+    return encoding
 
 
-def _rendered(processor: Any, conversations: Sequence[Messages]) -> list[str]:
+def rendered(processor: Any, messages: Sequence[Messages]) -> tuple[list[str], bool]:
+    """Write a batch of prompts as text.
+
+    Returns:
+        A text each, and whether the tokenizer is to add its special tokens to them.
+
+    Raises:
+        ValueError: See `encode`.
+    """
+    _check_batch(messages)
+    tokenizer = processor.tokenizer if sees(processor) else processor
+    _check_padding(tokenizer)
+    if isinstance(messages[0], str):
+        return [str(prompt) for prompt in messages], True
     if not processor.chat_template:
         raise ValueError(
             f"chat messages need a chat template, and this {type(processor).__name__} has none. "
             "Use an instruction-tuned model's tokenizer, or pass the prompts as plain text."
         )
-    return [
-        processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        for turns in conversations
-    ]
+    texts = [_templated(processor, index, turns) for index, turns in enumerate(messages)]
+    # A processor's templates leave the first token to its tokenizer, unless they write it.
+    begun = tokenizer.bos_token is not None and texts[0].startswith(tokenizer.bos_token)
+    return texts, sees(processor) and not begun
+
+
+def opened_for(
+    processor: Any, messages: Sequence[Messages], images: Sequence[Any] | None
+) -> list[list[Image]]:
+    """Open the pictures of a batch of prompts.
+
+    Raises:
+        ValueError: Another number of entries than of prompts, an image that can't be opened, or
+            pictures for a plain tokenizer.
+    """
+    if images is None:
+        return [[] for _ in messages]
+    if len(images) != len(messages):
+        raise ValueError(
+            f"images needs one entry per prompt, got {len(images)} for {len(messages)}. "
+            "Pass a list of lists, empty for a prompt without any."
+        )
+    empty = [isinstance(row, list | tuple) and not row for row in images]
+    shown = [index for index, without in enumerate(empty) if not without]
+    if shown and not sees(processor):
+        raise ValueError(
+            f"images need a processor, got a plain tokenizer and images for prompts {shown}. Load "
+            "the model's AutoProcessor, or a model that has one."
+        )
+    return open_images(images)
+
+
+def _templated(processor: Any, index: int, turns: Messages) -> str:
+    try:
+        return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    except TemplateError as error:
+        raise ValueError(
+            f"the chat template refuses prompt {index}: {error}. Change its messages to what the "
+            "template allows (often: an optional system turn, then user and assistant in turns)."
+        ) from error
 
 
 def _check_batch(messages: Sequence[Messages]) -> None:
@@ -87,20 +134,6 @@ def _refuse_empty(indices: list[int]) -> None:
         raise ValueError(
             f"prompts {indices} are empty, and a model can't continue nothing. Give each some "
             "text; the begin-of-sequence token will do as a prompt without content."
-        )
-
-
-def _check_images(sees: bool, messages: Sequence[Messages], images: Sequence[Any] | None) -> None:
-    if images is None:
-        return
-    if not sees:
-        raise ValueError(
-            "images need a processor, got a plain tokenizer. Load the model's AutoProcessor."
-        )
-    if len(images) != len(messages):
-        raise ValueError(
-            f"images needs one entry per prompt, got {len(images)} for {len(messages)}. "
-            "Pass a list of lists, empty for a prompt without any."
         )
 
 

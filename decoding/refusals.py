@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
 from transformers import GenerationMixin
+
+from .method import Method
+from .speaker import hands_over
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,14 +38,21 @@ _REFUSED_SETTINGS = {
 }
 
 
-def refuse_options(model: PreTrainedModel, options: dict[str, Any]) -> None:
+def refuse_options(
+    model: PreTrainedModel, options: dict[str, Any], handed: Collection[str] = ()
+) -> None:
     """Refuse the options of one generate call that can't work.
+
+    Args:
+        model: Whose `generate` is called.
+        options: Of the call.
+        handed: Those that a Q-Former adds by itself.
 
     Raises:
         ValueError: Names the option, its value and why.
     """
     for name, reason in _REFUSED.items():
-        if options.get(name) is not None:
+        if options.get(name) is not None and name not in handed:
             raise ValueError(f"{name} can't be combined with a decoding method: it {reason}.")
     # generate fills what its config leaves open from the model's.
     configs = (options.get("generation_config"), model.generation_config)
@@ -53,6 +64,19 @@ def refuse_options(model: PreTrainedModel, options: dict[str, Any]) -> None:
                 f"{name}={value!r} can't be combined with a decoding method: {reason}. Leave it "
                 "out."
             )
+
+
+def refuse_method(method: Method) -> None:
+    """Refuse a method that weighs given answers and can't write one.
+
+    Raises:
+        ValueError: It's such a method.
+    """
+    if not method.generates:
+        raise ValueError(
+            f"{type(method).__name__} weighs closed answers and can't generate. Use closed or "
+            "score, or another method."
+        )
 
 
 def unwrapped(model: Any) -> PreTrainedModel:
@@ -74,7 +98,8 @@ def unwrapped(model: Any) -> PreTrainedModel:
             f"decoding needs a transformers model with generate, got {type(model).__name__}. Load "
             "one with AutoModelForCausalLM."
         )
-    if "generate" in vars(model) or type(model).generate is not GenerationMixin.generate:
+    own = type(model).generate is not GenerationMixin.generate and not hands_over(model)
+    if "generate" in vars(model) or own:
         raise ValueError(
             f"{type(model).__name__} has a generate of its own, which this engine doesn't know. "
             "Use a model that inherits generate from transformers' GenerationMixin."

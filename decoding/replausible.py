@@ -1,4 +1,4 @@
-"""Form the plausible set again where later bans forbid every plausible token.
+"""Bans: that of pictures' places, and what is done where others forbid every plausible token.
 
 A rule with a cutoff leaves few tokens; a ban that comes after it (min_new_tokens, bad words,
 repeated n-grams) can forbid them all, and then greedy search emits token 0, sampling raises and
@@ -8,14 +8,27 @@ allowed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from .vocabulary import aligned
+
 if TYPE_CHECKING:
     from .contrast import Contrast
+
+
+class NoPlaces(LogitsProcessor):
+    """Keeps the places of pictures, which prompts are full of, out of drafts looked up in them."""
+
+    def __init__(self, places: Sequence[int]) -> None:
+        self.places = places
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return aligned(scores, [], self.places)[0]
 
 
 class Replausible(LogitsProcessor):
@@ -38,7 +51,7 @@ class Replausible(LogitsProcessor):
         # remove_invalid_values writes the smallest number for -inf.
         least = torch.finfo(scores.dtype).min
         dead = (scores <= least).all(-1, keepdim=True)
-        if not dead.any() or (logits := self.contrast.at(input_ids.shape[1])) is None:
+        if not dead.any():
             return scores
         allowed = self.before(input_ids, torch.zeros_like(scores)) > least
         if not allowed.any(-1).all():
@@ -47,7 +60,7 @@ class Replausible(LogitsProcessor):
                 f"the bans of this call leave no token at all to rows {rows}. Loosen "
                 "bad_words_ids, suppress_tokens, no_repeat_ngram_size or prefix_allowed_tokens_fn."
             )
-        expert, *contrasts = (x.to(scores.device) for x in logits)
-        again = self.contrast.method.rule(expert.masked_fill(~allowed, -torch.inf), *contrasts)
+        if (again := self.contrast.again(input_ids.shape[1], allowed)) is None:
+            return scores
         again = torch.log_softmax(again, dim=-1) if self.beams else again
         return torch.where(dead, self.before(input_ids, again), scores)

@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 
 from .inputs import check_room
 from .method import Inputs
+from .speaker import preparer, speaker
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,7 +43,7 @@ class BranchRun:
     """A prompt and what was generated after it, as one model reads them.
 
     Args:
-        model: The model that reads this branch.
+        model: The model that reads this branch, a Q-Former's pictures included.
         inputs: The branch's prompts, left padded, moved to the model's device.
         name: What to call it in an error.
         hidden: Keep the hidden states of each forward, for early exits.
@@ -51,7 +52,8 @@ class BranchRun:
     def __init__(
         self, model: PreTrainedModel, inputs: Inputs, name: str, *, hidden: bool = False
     ) -> None:
-        self.model, self.inputs, self.name, self.hidden = model, inputs, name, hidden
+        self.whole, self.inputs, self.name, self.hidden = model, inputs, name, hidden
+        self.model = speaker(model)
         self.outputs: ModelOutput
         self.ids: Tensor
         self.kwargs: dict[str, Any]
@@ -99,19 +101,33 @@ class BranchRun:
         if self.hidden:
             self.kwargs["output_hidden_states"] = True
         if drafted is not None and drafted.shape[1]:
-            self.ids = torch.cat([self.ids, drafted.to(self.ids.device)], dim=1)
+            self._append(drafted)
             self._grow({}, drafted.shape[1])
             return self._forward(1 + drafted.shape[1], first=True)
         self.outputs = self.model._prefill(self.ids, config, self.kwargs)
         return self.outputs.logits[:, -1:]
 
-    def advance(self, tokens: Tensor) -> Tensor:
-        """Read `tokens` `[rows, n]` and return their logits `[rows, n, vocab]`."""
+    def advance(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Read `tokens` `[rows, n]` and return their logits `[rows, n, vocab]`.
+
+        Args:
+            tokens: What follows.
+            keep: Which of the n positions to return logits of; None returns all.
+        """
         count = tokens.shape[1]
         check_room(self.model, self.ids.shape[1], count, self.name)
         self.ids = torch.cat([self.ids, tokens.to(self.ids.device)], dim=1)
         self._grow(self.outputs, count)
-        return self._forward(count, first=False)
+        return self._forward(count, first=False, keep=keep)
+
+    def repeat(self, rows: int) -> None:
+        """Go on from one prompt's cache with `rows` rows."""
+        self.cache.batch_repeat_interleave(rows)
+        self.ids = self.ids.expand(rows, -1)
+        for key in _GROWING:
+            value = self.kwargs.get(key)
+            if value is not None and value.shape[-2] == 1:
+                self.kwargs[key] = value.expand(*value.shape[:-2], rows, -1)
 
     def rewind(self, generated: int) -> None:
         """Forget all but the first `generated` tokens after the prompt."""
@@ -164,29 +180,38 @@ class BranchRun:
             use_cache=True,
             **chosen,
         )
-        device = self.model.device
-        inputs = {
-            # Weights that accelerate keeps offloaded are "meta"; its hooks then move the inputs.
-            key: x.to(device) if isinstance(x, Tensor) and device.type != "meta" else x
-            for key, x in self.inputs.items()
-        }
-        self.model.generate(**inputs, generation_config=config, custom_generate=capture)
+        inputs = {key: _placed(x, self.model) for key, x in self.inputs.items()}
+        preparing = preparer(self.whole, inputs)
+        preparing.generate(**inputs, generation_config=config, custom_generate=capture)
         return captured["ids"], captured["config"], captured["kwargs"]
 
-    def _forward(self, count: int, *, first: bool) -> Tensor:
+    def _append(self, drafted: Tensor) -> None:
+        drafted = drafted.to(self.ids.device)
+        self.ids = torch.cat([self.ids, drafted], dim=1)
+        if (embedded := self.kwargs.get("inputs_embeds")) is not None:
+            tokens = self.model.get_input_embeddings()(drafted)
+            self.kwargs["inputs_embeds"] = torch.cat([embedded, tokens], dim=1)
+
+    def _forward(self, count: int, *, first: bool, keep: Tensor | None = None) -> Tensor:
         inputs = self.model.prepare_inputs_for_generation(
             self.ids,
             next_sequence_length=None if first else count,
             is_first_iteration=first,
             **self.kwargs,
         )
-        if "logits_to_keep" in inputs:
-            inputs["logits_to_keep"] = count
+        wanted = count if keep is None else keep.to(self.ids.device)
+        if sliced := "logits_to_keep" in inputs:
+            inputs["logits_to_keep"] = wanted
         self.outputs = self.model(**inputs, return_dict=True)
-        return self.outputs.logits[:, -count:]
+        if keep is None:
+            return self.outputs.logits[:, -count:]
+        return self.outputs.logits if sliced else self.outputs.logits[:, -count:][:, keep]
 
     def _grow(self, outputs: Any, count: int) -> None:
         types = self.kwargs.get("token_type_ids")
+        if types is not None:
+            # transformers repeats the last `count` types in order, for a draft several of them.
+            self.kwargs["token_type_ids"] = types[:, -1:].expand(-1, count)
         self.kwargs = self.model._update_model_kwargs_for_generation(
             outputs,
             self.kwargs,
@@ -194,9 +219,16 @@ class BranchRun:
             num_new_tokens=count,
         )
         if types is not None:
-            # transformers repeats the last `count` types in order, for a draft several of them.
-            last = types[:, -1:].expand(-1, count)
-            self.kwargs["token_type_ids"] = torch.cat([types, last], dim=1)
+            added = self.kwargs["token_type_ids"][:, -count:]
+            self.kwargs["token_type_ids"] = torch.cat([types, added], dim=1)
+
+
+def _placed(value: Any, model: PreTrainedModel) -> Any:
+    """Move a tensor to the model's device, and pixels to its dtype."""
+    # Weights that accelerate keeps offloaded are "meta"; its hooks then move the inputs.
+    if not isinstance(value, Tensor) or model.device.type == "meta":
+        return value
+    return value.to(model.device, model.dtype if value.is_floating_point() else None)
 
 
 _GROWING = (

@@ -77,8 +77,8 @@ def _scores(
     branch: Inputs | Sequence[Inputs] | None,
     answers: Tensor,
 ) -> Float[Tensor, "rows tokens vocab"]:
-    base = unwrapped(model)
-    sources = resolved(base, inputs, method, branch)
+    whole = unwrapped(model)
+    sources = resolved(whole, inputs, method, branch)
     rows, count = answers.shape
     if len(sources.main["input_ids"]) != rows:
         raise ValueError(
@@ -86,9 +86,11 @@ def _scores(
             f"{rows}. Repeat a prompt's row to score several answers to it."
         )
     exits = sources.exits
-    expert = BranchRun(base, sources.main, "the main prompt", hidden=bool(exits))
+    expert = BranchRun(whole, sources.main, "the main prompt", hidden=bool(exits))
     logits = [run.prefill(rows, count, answers[:, :-1]) for run in [expert, *sources.runs]]
     if exits:
-        check_readable(base, expert.outputs)
-    logits += exit_logits(base, expert.outputs, exits, count)
-    return torch.log_softmax(method.rule(*aligned(logits[0], logits[1:])), dim=-1)
+        check_readable(expert.model, expert.outputs)
+    logits += exit_logits(expert.model, expert.outputs, exits, count)
+    all_logits = aligned(logits[0], logits[1:], sources.places)
+    steps = torch.arange(count, device=all_logits[0].device)[:, None]
+    return method.logps(method.at(steps)(*all_logits))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from .inputs import as_branches, checked
 from .method import EarlyExit, Inputs, Method
 from .run import BranchRun
+from .speaker import speaker
+from .vocabulary import place_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,11 +24,13 @@ class Sources:
         main: The main prompts, with their attention mask.
         runs: One for each contrast that has a prompt of its own, not yet read.
         exits: The layers of the expert's own forward.
+        places: Ids that stand for pictures, which must not be generated.
     """
 
     main: Inputs
     runs: list[BranchRun]
     exits: list[EarlyExit]
+    places: list[int]
 
 
 def resolved(
@@ -38,7 +42,7 @@ def resolved(
     """Check the main prompts and every branch, and say who reads what.
 
     Args:
-        model: The expert, out of any wrapper.
+        model: The expert, out of any wrapper, with what prepares its pictures.
         inputs: The main prompts.
         method: What to decode with.
         branch: The contrast branches' inputs.
@@ -47,8 +51,8 @@ def resolved(
         ValueError: Inputs or branches that can't be decoded.
     """
     main = checked(inputs, "the main prompt", model)
-    sources: Sources = Sources(main, [], [])
-    for source in method.sources(model, main, as_branches(branch)):
+    sources: Sources = Sources(main, [], [], place_ids(model))
+    for source in method.sources(speaker(model), main, as_branches(branch)):
         if isinstance(source, EarlyExit):
             sources.exits.append(source)
             continue

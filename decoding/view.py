@@ -21,9 +21,10 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList,
 from .contrast import Contrast
 from .inputs import as_branches
 from .method import Inputs, Method
-from .refusals import refuse_options, unwrapped
-from .replausible import Replausible
+from .refusals import refuse_method, refuse_options, unwrapped
+from .replausible import NoPlaces, Replausible
 from .sources import resolved
+from .speaker import speaker, with_speaker
 
 if TYPE_CHECKING:
     from transformers.generation import GenerateOutput
@@ -44,12 +45,13 @@ class _View(GenerationMixin):
         generation_config: GenerationConfig | None = None,
         **kwargs: Any,
     ) -> Any:
-        base, method, branch, execution = self._wrapped
+        whole, method, branch, execution = self._wrapped
+        base = speaker(whole)
         kwargs["generation_config"] = generation_config
-        refuse_options(base, kwargs)
+        refuse_options(base, kwargs, handed=() if base is whole else ("inputs_embeds",))
         given = {"input_ids": inputs} if inputs is not None else {}
         given |= {key: value for key, value in kwargs.items() if isinstance(value, Tensor)}
-        sources = resolved(base, given, method, branch)
+        sources = resolved(whole, given, method, branch)
         kwargs["attention_mask"] = sources.main["attention_mask"]
         self.__dict__["_contrast"] = Contrast(base, method, sources, execution)
         try:
@@ -71,8 +73,10 @@ class _View(GenerationMixin):
             )
         last = Replausible(self._contrast, beams=(generation_config.num_beams or 1) > 1)
         users = kwargs.pop("logits_processor", None) or []
+        mute = [NoPlaces(places)] if (places := self._contrast.places) else []
+        own = LogitsProcessorList([*mute, *users, last])
         processors = super()._get_logits_processor(
-            generation_config, *args, logits_processor=LogitsProcessorList([*users, last]), **kwargs
+            generation_config, *args, logits_processor=own, **kwargs
         )
         last.before = LogitsProcessorList(processors[: processors.index(last)])
         return processors
@@ -179,12 +183,14 @@ def wrap(
     """
     if execution not in EXECUTIONS:
         raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}.")
-    base = unwrapped(model)
+    refuse_method(method)
+    whole = unwrapped(model)
+    base = speaker(whole)
     view = object.__new__(_view_class(base.__class__))
     # What a patched model carries under the view's own names must not hide them.
     view.__dict__.update({k: v for k, v in vars(base).items() if k not in vars(_View)})
-    view.__dict__["_wrapped"] = (base, method, as_branches(branch), execution)
-    return view
+    view.__dict__["_wrapped"] = (whole, method, as_branches(branch), execution)
+    return with_speaker(whole, view)
 
 
 def generate(

@@ -15,15 +15,37 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def aligned(expert: Tensor, contrasts: Sequence[Tensor]) -> list[Tensor]:
+def aligned(
+    expert: Tensor, contrasts: Sequence[Tensor], forbidden: Sequence[int] = ()
+) -> list[Tensor]:
     """Bring all branches' logits to float32, the expert's device and one vocabulary.
 
     LM heads of one tokenizer can differ in padding: ids that some branch lacks are forbidden.
+
+    Args:
+        expert: Logits of the main branch, `[..., vocab]`.
+        contrasts: Those of the others.
+        forbidden: Ids that must not be generated.
     """
     expert = expert.float()
+    if inside := [x for x in forbidden if x < expert.shape[-1]]:
+        ids = torch.tensor(inside, device=expert.device)
+        expert = expert.index_fill(-1, ids, -torch.inf)
     moved = [x.to(device=expert.device, dtype=torch.float32) for x in contrasts]
     width, common = expert.shape[-1], min(x.shape[-1] for x in [expert, *moved])
     return [F.pad(x[..., :common], (0, width - common), value=-torch.inf) for x in [expert, *moved]]
+
+
+def place_ids(model: PreTrainedModel) -> list[int]:
+    """The ids that stand for pictures, videos or sound in a prompt.
+
+    Generated ones would have nothing to stand for: a contrast can make them the best token.
+    """
+    names = [
+        f"{kind}_token_{end}" for kind in ("image", "video", "audio") for end in ("id", "index")
+    ]
+    found = {getattr(model.config, name, None) for name in names}
+    return sorted(x for x in found if isinstance(x, int))
 
 
 def check_same_vocabulary(expert: PreTrainedModel, amateur: PreTrainedModel) -> None:

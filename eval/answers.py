@@ -23,6 +23,7 @@ class Answer:
         text: The new text alone, special tokens left out; empty on an error.
         tokens: How many tokens were generated, the end of sequence included.
         error: None, or what went wrong: such a row has no answer.
+        off_label: A closed ask's first token, unless held to them, would have said no choice.
         seconds: Its share of the time that its batch took.
     """
 
@@ -30,6 +31,7 @@ class Answer:
     tokens: int
     error: str | None = None
     seconds: float = 0.0
+    off_label: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Record:
         answer = self.answer
         said = {"text": answer.text, "tokens": answer.tokens}
         outcome = said if answer.error is None else {"error": answer.error}
+        outcome |= {"off_label": True} if answer.off_label else {}
         fields = {"key": self.key, "id": self.id, **outcome, "seconds": round(answer.seconds, 6)}
         return json.dumps(fields, ensure_ascii=False)
 
@@ -97,7 +100,12 @@ def _parsed(line: bytes, where: str) -> tuple[str, Answer]:
         if "error" in fields:
             answer = Answer("", 0, str(fields["error"]), float(fields["seconds"]))
         else:
-            answer = Answer(fields["text"], int(fields["tokens"]), seconds=float(fields["seconds"]))
+            answer = Answer(
+                fields["text"],
+                int(fields["tokens"]),
+                seconds=float(fields["seconds"]),
+                off_label=bool(fields.get("off_label")),
+            )
         return str(fields["key"]), answer
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

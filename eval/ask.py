@@ -10,6 +10,8 @@ from .statistics import Estimate
 
 Row = Mapping[str, Any]
 
+READINGS = ("text", "first-token", "labels")
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -20,6 +22,11 @@ class Ask:
         contrast: The same without its context, whole; None where the benchmark has no such notion.
         images: What the prompt speaks about.
         choices: The closed set of answers, if there is one.
+        reading: How an answer is got. "text" generates. "first-token" reads the token that would
+            come first and takes the choice that it says, and generates where it says none: what
+            greedy search would have begun with. "labels" lets no other token than those of the
+            choices come first, whatever else the model would have said.
+        draw: Asks of equal draw share the noise of methods that draw some; None has its own.
         max_new_tokens: The longest answer, in tokens.
     """
 
@@ -27,6 +34,8 @@ class Ask:
     contrast: str | None = None
     images: tuple[Any, ...] = ()
     choices: tuple[str, ...] = ()
+    reading: str = "text"
+    draw: str | None = None
     max_new_tokens: int = 32
 
 
@@ -37,6 +46,10 @@ class Scored:
     row: Row
     answer: str
     values: Mapping[str, float | None]
+
+    def is_unparsed(self, metric: str) -> bool:
+        """Whether it has no value of a metric, or says that it was wrong for want of a reading."""
+        return self.values[metric] is None or bool(self.values.get("unparsed"))
 
 
 @runtime_checkable

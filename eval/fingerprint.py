@@ -6,6 +6,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import PIL
 import torch
 import transformers
 from torch import Tensor
@@ -30,6 +31,19 @@ def fingerprint(model: Any) -> dict[str, Any]:
         "weights": weights_digest(model),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+    }
+
+
+def image_processing(processor: Any) -> dict[str, Any]:
+    """Identify how a processor turns pictures into numbers.
+
+    Returns:
+        A digest of its image processor's settings, and the version of Pillow.
+    """
+    written = processor.image_processor.to_json_string()
+    return {
+        "image_processor": blake2b(written.encode(), digest_size=16).hexdigest(),
+        "pillow": PIL.__version__,
     }
 
 

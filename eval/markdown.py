@@ -56,8 +56,14 @@ def notes(report: Report) -> list[str]:
             )
         if method["unparsed"]:
             said.append(
-                f"{method['label']}: {method['unparsed']} answers could not be read as one and "
-                f"have no value of {report['metric']}."
+                f"{method['label']}: {method['unparsed']} answers could not be read as one: they "
+                f"have no value of {report['metric']}, or count as wrong where the parser says so."
+            )
+        if method["off_label"]:
+            said.append(
+                f"{method['label']}: {method['off_label']} of {method['asked']} asks would have "
+                "begun with none of their choices; the benchmark's reading says whether they were "
+                "generated or held to a choice."
             )
     return said
 

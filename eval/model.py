@@ -1,4 +1,4 @@
-"""A causal language model that answers asks with any decoding method.
+"""A language model, with eyes or without, that answers asks with any decoding method.
 
 The model's own generation config is not used, except for its end-of-sequence tokens: hub configs
 carry sampling, temperature and repetition penalties, which would decode every method with something
@@ -8,49 +8,50 @@ else than what its name says. Greedy is greedy, and sampling is at temperature 1
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from peft import PeftModel
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    LogitsProcessorList,
-)
+from transformers import GenerationConfig
 
-from contralign.decoding import Decoding, Messages, encode, wrap
+from contralign.decoding import Decoding, ImageError, Messages, encode, wrap
+from contralign.decoding.places import placed, sees
+from contralign.decoding.prefix import Prefixes
+from contralign.decoding.speaker import speaker
 
 from .answers import Answer
 from .ask import Ask
-from .fingerprint import fingerprint
-from .sampling import KeyedSampling
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-CHAT = ("auto", "on", "off")
+from .closed import Encoded, check_closed, closed_answers
+from .fingerprint import fingerprint, image_processing
+from .loading import check_dtype, load_processor, load_weights, uses_chat
+from .pictures import example, opened
+from .sampling import search_options
 
 
 class LanguageModel:
-    """A model with its tokenizer, and how it is asked.
+    """A model with its processor, and how it is asked.
+
+    Attributes:
+        tokenizer: The processor's own, or the processor itself.
 
     Args:
-        model: A causal language model, PEFT-wrapped or not; it is never changed.
-        tokenizer: Its tokenizer, with a pad token.
+        model: A generating model, PEFT-wrapped or not; it is never changed.
+        processor: Its tokenizer, or for a model with eyes its processor, with a pad token.
         chat: Ask through the chat template: "on", "off", or "auto", when there is one.
         system: What the system turn says; None leaves it to the template.
 
     Raises:
-        ValueError: Chat settings that the tokenizer can't follow.
+        ValueError: Chat settings that the processor can't follow.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, chat: str = "auto", system: str | None = None
+        self, model: Any, processor: Any, *, chat: str = "auto", system: str | None = None
     ) -> None:
-        self.model, self.tokenizer, self.system = model, tokenizer, system
-        self.chat = _uses_chat(chat, bool(tokenizer.chat_template))
+        self.model, self.processor, self.system = model, processor, system
+        self.tokenizer = processor.tokenizer if sees(processor) else processor
+        self.chat = uses_chat(chat, bool(processor.chat_template))
         if system is not None and not self.chat:
             raise ValueError(
                 f"a system prompt needs the chat template, got system={system!r} without one. "
@@ -81,37 +82,38 @@ class LanguageModel:
             system: See the class.
 
         Raises:
-            ValueError: An unknown dtype, or chat settings that the tokenizer can't follow.
+            ValueError: An unknown dtype, or chat settings that the processor can't follow.
         """
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        _uses_chat(chat, bool(tokenizer.chat_template))
-        model = _weights(name_or_path, revision, dtype, device, adapter)
-        return cls(model, tokenizer, chat=chat, system=system)
+        check_dtype(dtype)
+        processor = load_processor(name_or_path, revision)
+        uses_chat(chat, bool(processor.chat_template))
+        model = load_weights(name_or_path, revision, dtype, device, adapter)
+        return cls(model, processor, chat=chat, system=system)
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What every answer depends on besides the ask: weights, dtype, versions, chat settings."""
-        return {**fingerprint(self.model), "chat": self.chat, "system": self.system}
+        seen = image_processing(self.processor) if sees(self.processor) else {}
+        return {**fingerprint(self.model), **seen, "chat": self.chat, "system": self.system}
 
     def check(self, asks: Sequence[Ask], decoding: Decoding, execution: str = "auto") -> None:
         """Refuse what this model can't answer with this method, before anything runs.
 
+        Tries one ask: another one's image may still turn out to be broken, which is its own error.
+
         Raises:
             ValueError: Asks with images, a missing contrast, or a method that the model can't do.
         """
-        if any(ask.images for ask in asks):
+        if any(ask.images for ask in asks) and not sees(self.processor):
             raise ValueError(
                 f"{type(self.model).__name__} reads text alone, but an ask has images. "
-                "Use a benchmark of text."
+                "Use a benchmark of text, or a model with eyes and its processor."
             )
-        example = next((ask for ask in asks if ask.contrast is None), asks[0])
-        inputs, branch = self._encoded([example], decoding, [0])
+        check_closed(asks, decoding, self.tokenizer)
+        inputs, branch = self.encoded([example(asks)], decoding, [0])
         decoding.method.sources(self.model, inputs, branch)
-        wrap(self.model, decoding.method, branch, execution)
+        if decoding.method.generates:
+            wrap(self.model, decoding.method, branch, execution)
 
     def answers(
         self,
@@ -119,17 +121,19 @@ class LanguageModel:
         decoding: Decoding,
         seeds: Sequence[int],
         execution: str = "auto",
+        noise_seeds: Sequence[int] | None = None,
     ) -> list[Answer]:
         """Answer one batch.
 
-        An ask that does not fit into the model's context gets an answer with an error; the others
-        are answered without it.
+        An ask that does not fit into the model's context, or whose image can't be opened, gets an
+        answer with an error; the others are answered without it.
 
         Args:
             asks: Of one `max_new_tokens`.
             decoding: The method and the search.
-            seeds: One per ask, for sampling and for branches that draw noise.
+            seeds: One per ask, for sampling.
             execution: See `contralign.decoding.wrap`.
+            noise_seeds: One per ask, for branches that draw noise; None takes `seeds`.
 
         Raises:
             ValueError: A contrast is missing, or the asks can't go into one batch.
@@ -139,59 +143,127 @@ class LanguageModel:
             raise ValueError(
                 f"a batch generates up to one max_new_tokens, got {lengths}. Make a batch of each."
             )
-        overflows = self._overflows(asks, decoding, seeds)
-        fitting = [i for i, overflow in enumerate(overflows) if overflow is None]
-        said = self._said(
-            [asks[i] for i in fitting], decoding, [seeds[i] for i in fitting], execution
-        )
-        found = dict(zip(fitting, said, strict=True))
-        return [found.get(i) or Answer("", 0, overflow) for i, overflow in enumerate(overflows)]
+        noise = seeds if noise_seeds is None else noise_seeds
+        found: dict[int, Answer] = {}
+        readable: dict[int, Ask] = {}
+        for index, ask in enumerate(asks):
+            try:
+                readable[index] = opened(ask)
+            except ImageError as error:
+                found[index] = Answer("", 0, str(error))
+        found |= self._answered(readable, decoding, seeds, noise, execution)
+        return [found[index] for index in range(len(asks))]
 
-    def _said(
-        self, asks: Sequence[Ask], decoding: Decoding, seeds: Sequence[int], execution: str
-    ) -> list[Answer]:
+    def _answered(
+        self,
+        asks: Mapping[int, Ask],
+        decoding: Decoding,
+        seeds: Sequence[int],
+        noise: Sequence[int],
+        execution: str,
+    ) -> dict[int, Answer]:
+        """Answer the asks whose images are open, by their index in the batch."""
         if not asks:
-            return []
-        inputs, branch = self._encoded(asks, decoding, seeds)
+            return {}
+        inputs, branch = self.encoded([*asks.values()], decoding, [noise[i] for i in asks])
+        overflows = dict(zip(asks, self._overflows([*asks.values()], inputs, branch), strict=True))
+        if any(overflows.values()):
+            fitting = {i: ask for i, ask in asks.items() if overflows[i] is None}
+            errors = {i: Answer("", 0, error) for i, error in overflows.items() if error}
+            return errors | self._answered(fitting, decoding, seeds, noise, execution)
+        if next(iter(asks.values())).reading != "text":
+            return self._closed(asks, (inputs, branch), decoding, seeds, noise, execution)
         view: Any = wrap(self.model, decoding.method, branch, execution)
-        view.generation_config = self._generation_config
+        speaker(view).generation_config = self._generation_config
         width = inputs["input_ids"].shape[1]
         output = view.generate(
             **self.placed(inputs),
-            **_search(decoding, seeds, width),
-            max_new_tokens=asks[0].max_new_tokens,
+            **search_options(decoding, [seeds[i] for i in asks], width),
+            max_new_tokens=next(iter(asks.values())).max_new_tokens,
         )
         new = output[:, width:].tolist()
         texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
-        return [Answer(text, self._count(ids)) for text, ids in zip(texts, new, strict=True)]
+        said = [Answer(text, self._count(ids)) for text, ids in zip(texts, new, strict=True)]
+        return dict(zip(asks, said, strict=True))
 
-    def _encoded(
-        self, asks: Sequence[Ask], decoding: Decoding, seeds: Sequence[int]
+    def _closed(
+        self,
+        asks: Mapping[int, Ask],
+        encoded: Encoded,
+        decoding: Decoding,
+        seeds: Sequence[int],
+        noise: Sequence[int],
+        execution: str,
+    ) -> dict[int, Answer]:
+        """Read closed asks off their first token, and generate where it answers nothing."""
+        rows, (first, *_) = [*asks.values()], [*asks]
+        alone = self.encoded(rows[:1], decoding, [noise[first]])
+        own = [seeds[i] for i in asks]
+        said = closed_answers(self._prefixes, self.tokenizer, rows, encoded, alone, decoding, own)
+        found = dict(zip(asks, said, strict=True))
+        open_ = {i: replace(ask, reading="text") for i, ask in asks.items() if found[i] is None}
+        generated = self._answered(open_, decoding, seeds, noise, execution)
+        return {i: answer or replace(generated[i], off_label=True) for i, answer in found.items()}
+
+    @cached_property
+    def _prefixes(self) -> Prefixes:
+        return Prefixes(self.model)
+
+    def encoded(
+        self, asks: Sequence[Ask], decoding: Decoding, noise: Sequence[int]
     ) -> tuple[dict[str, Tensor], list[Any]]:
-        prompts = [self.messages(ask.prompt) for ask in asks]
-        given = [self.messages(ask.contrast) for ask in asks if ask.contrast is not None]
-        contrast = given if len(given) == len(asks) else None
-        branch = decoding.method.branches(self.tokenizer, prompts, contrast=contrast, seeds=seeds)
-        return encode(self.tokenizer, prompts), branch
+        """Turn asks, their images open, into the main inputs and those of each contrast branch."""
+        images = [ask.images for ask in asks]
+        prompts = [self.messages(ask.prompt, len(ask.images)) for ask in asks]
+        given = [
+            self.messages(ask.contrast, len(ask.images)) for ask in asks if ask.contrast is not None
+        ]
+        branch = decoding.method.branches(
+            self.processor,
+            prompts,
+            images,
+            contrast=given if len(given) == len(asks) else None,
+            seeds=noise,
+            model=self.model,
+        )
+        return encode(self.processor, prompts, images), branch
 
     def placed(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Move encoded prompts to the model's device."""
-        device = self.model.device
+        """Move encoded prompts to the model's device, their pixels in its dtype."""
+        device, dtype = self.model.device, self.model.dtype
         # Weights that accelerate keeps offloaded are "meta"; its hooks then move the inputs.
-        return {k: x if device.type == "meta" else x.to(device) for k, x in inputs.items()}
+        return {
+            key: x
+            if device.type == "meta"
+            else x.to(device, dtype if x.is_floating_point() else None)
+            for key, x in inputs.items()
+        }
 
-    def messages(self, prompt: str) -> Messages:
-        """Turn a prompt into what `encode` takes: chat messages, or the text itself."""
+    def messages(self, prompt: str, images: int = 0) -> Messages:
+        """Turn a prompt into what `encode` takes: chat messages, or the text itself.
+
+        Args:
+            prompt: The user's turn.
+            images: How many pictures it speaks about; they stand in front of it.
+        """
         if not self.chat:
-            return prompt
-        system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        return [*system, {"role": "user", "content": prompt}]
+            return placed(self.processor, prompt, images)
+        system = [] if self.system is None else [("system", 0, self.system)]
+        return [
+            {"role": role, "content": self._content(text, count)}
+            for role, count, text in [*system, ("user", images, prompt)]
+        ]
+
+    def _content(self, text: str, images: int) -> str | list[dict[str, str]]:
+        """Parts, where the template is a processor's: it may find nothing in a bare string."""
+        if not sees(self.processor):
+            return text
+        return [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]
 
     def _overflows(
-        self, asks: Sequence[Ask], decoding: Decoding, seeds: Sequence[int]
+        self, asks: Sequence[Ask], inputs: Mapping[str, Tensor], branch: Sequence[Any]
     ) -> list[str | None]:
         """For each ask, why it does not fit into the model's context, or None."""
-        inputs, branch = self._encoded(asks, decoding, seeds)
         lengths = [given["attention_mask"].sum(-1) for given in (inputs, *branch)]
         config = self.model.config.get_text_config(decoder=True)
         limit = getattr(config, "max_position_embeddings", None)
@@ -205,7 +277,7 @@ class LanguageModel:
 
     @cached_property
     def _generation_config(self) -> GenerationConfig:
-        own = self.model.generation_config
+        own = speaker(self.model).generation_config
         ends = self.tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id
         return GenerationConfig(
             bos_token_id=own.bos_token_id,
@@ -217,32 +289,3 @@ class LanguageModel:
         ends = self._generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
         return next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
-
-
-def _weights(
-    name: str, revision: str | None, dtype: str, device: str | None, adapter: str | None
-) -> Any:
-    device_map = device or str(PartialState().device)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        name, revision=revision, dtype=dtype, device_map=device_map
-    )
-    return (model if adapter is None else PeftModel.from_pretrained(model, adapter)).eval()
-
-
-def _uses_chat(chat: str, has_template: bool) -> bool:
-    if chat not in CHAT:
-        raise ValueError(f"chat must be one of {', '.join(CHAT)}, got {chat!r}.")
-    if chat == "on" and not has_template:
-        raise ValueError(
-            "chat='on' needs a chat template, and this tokenizer has none. Use chat='auto' or an "
-            "instruction-tuned model."
-        )
-    return has_template and chat != "off"
-
-
-def _search(decoding: Decoding, seeds: Sequence[int], width: int) -> dict[str, Any]:
-    """Options of `generate`; a sample is the argmax of scores with each item's own noise."""
-    if decoding.search != "sample":
-        return decoding.generate_kwargs()
-    noise = LogitsProcessorList([KeyedSampling(seeds, width)])
-    return {"do_sample": False, "num_beams": 1, "logits_processor": noise}

@@ -32,6 +32,7 @@ th { font-weight: 600; color: #5a6270 }
 .example { border: 1px solid #e4e6ea; border-radius: 6px; padding: .7rem 1rem; margin: 1rem 0 }
 .example .id { color: #5a6270; font-size: 12px }
 .prompt { white-space: pre-wrap; margin: .3rem 0 .6rem; max-height: 14rem; overflow-y: auto }
+.pictures img { margin: .3rem .5rem .3rem 0; border-radius: 4px }
 .gold { font-weight: 600 } .answers td { text-align: left; white-space: pre-wrap;
   overflow-wrap: anywhere }
 .answers td:first-child, .answers td:last-child { white-space: nowrap }
@@ -98,9 +99,11 @@ def _example(example: Mapping[str, Any]) -> str:
         if gold is None
         else f'<p>Expected: <span class="gold">{escape(str(expected))}</span></p>'
     )
+    shown = "".join(f'<img src="{escape(uri)}" alt="picture">' for uri in example["images"])
+    pictures = f'<div class="pictures">{shown}</div>' if shown else ""
     answers = "".join(_answer(answer) for answer in example["answers"])
     return (
-        f'<div class="example"><div class="id">{escape(example["id"])}</div>'
+        f'<div class="example"><div class="id">{escape(example["id"])}</div>{pictures}'
         f'<div class="prompt">{escape(example["prompt"])}</div>{said}'
         f'<table class="answers">{answers}</table></div>'
     )

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,18 @@ class Plan:
 
     @cached_property
     def batches(self) -> list[list[str]]:
-        """Keys by length, longest first: little padding, and memory runs out at once or never."""
-        keys = sorted(self.firsts, key=lambda key: _size(self.firsts[key]), reverse=True)
+        """Keys by length, longest first: little padding, and memory runs out at once or never.
+
+        Closed asks about the same pictures, which read them once, stay together in a batch of their
+        own of up to four times the size; their prompts are short beside what they share.
+        """
+        keys = sorted(self.firsts, key=lambda key: _size(self.firsts[key].ask), reverse=True)
         size, batches = self.settings["batch_size"], list[list[str]]()
         for key in keys:
-            new = self.firsts[key].ask.max_new_tokens
+            ask = self.firsts[key].ask
             last = batches[-1] if batches else []
-            if 0 < len(last) < size and self.firsts[last[0]].ask.max_new_tokens == new:
+            most = size * 4 if _pictures(ask) else size
+            if 0 < len(last) < most and _kind(self.firsts[last[0]].ask) == _kind(ask):
                 last.append(key)
             else:
                 batches.append([key])
@@ -90,6 +95,11 @@ class Plan:
     def seed(self, key: str) -> int:
         """The seed of a key's sampling noise."""
         return item_seed(self.settings["seed"], self.firsts[key].id)
+
+    def noise_seed(self, key: str) -> int:
+        """The seed of the noise that a method draws for a key: its own, or that of its `draw`."""
+        draw = self.firsts[key].ask.draw
+        return self.seed(key) if draw is None else item_seed(self.settings["seed"], draw)
 
 
 def load_items(benchmark: Benchmark, limit: int | None) -> list[Item]:
@@ -107,6 +117,11 @@ def load_items(benchmark: Benchmark, limit: int | None) -> list[Item]:
         if item.id in seen:
             raise ValueError(f"every row has an id of its own, got {item.id!r} twice.")
         seen.add(item.id)
+        if item.ask.reading != "text" and len(item.ask.choices) < 2:
+            raise ValueError(
+                f"row {item.id!r} has the reading {item.ask.reading!r}, which takes one of several "
+                f"choices, got {item.ask.choices}. Give it some, or reading='text'."
+            )
         if not item.ask.prompt.strip():
             raise ValueError(f"row {item.id!r} asks an empty prompt. Repair or remove the row.")
     return items
@@ -129,22 +144,45 @@ def settings(
 
 def ask_digest(ask: Ask) -> str:
     """Digest all that a model reads of an ask, its images' pixels included."""
-    images = [_image_digest(image) for image in ask.images]
-    return _digest([ask.prompt, ask.contrast, ask.choices, ask.max_new_tokens, images])
+    images = [image_digest(image) for image in ask.images]
+    read = [ask.prompt, ask.contrast, ask.choices, ask.max_new_tokens, images]
+    # Left out where it changes nothing, so that answers of earlier versions are found again.
+    plain = ask.reading == "text" and ask.draw is None
+    return _digest(read if plain else [*read, ask.reading, ask.draw])
 
 
-def _image_digest(image: Any) -> str:
+def image_digest(image: Any) -> str:
+    """Digest an image's file or pixels; of a file that can't be read, its name."""
     if isinstance(image, (str, Path)):
-        return blake2b(Path(image).read_bytes(), digest_size=16).hexdigest()
+        path = Path(image)
+        try:
+            status = path.stat()
+            return _file_digest(path, status.st_mtime_ns, status.st_size)
+        except OSError:  # the row's own error, once it is asked
+            return f"unreadable {path}"
     return blake2b(
         f"{image.mode} {image.size}".encode() + image.tobytes(), digest_size=16
     ).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _file_digest(path: Path, changed: int, size: int) -> str:
+    return blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def _digest(value: Any) -> str:
     return blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _size(item: Item) -> tuple[int, int, int]:
-    ask = item.ask
-    return ask.max_new_tokens, len(ask.prompt), len(ask.contrast or "")
+def _size(ask: Ask) -> tuple[Any, ...]:
+    return (*_kind(ask), len(ask.prompt), len(ask.contrast or ""))
+
+
+def _kind(ask: Ask) -> tuple[Any, ...]:
+    """What all asks of a batch have in common."""
+    return ask.max_new_tokens, ask.reading, ask.choices, _pictures(ask)
+
+
+def _pictures(ask: Ask) -> tuple[str, ...]:
+    """The pictures that a closed ask shares with others."""
+    return () if ask.reading == "text" else tuple(image_digest(image) for image in ask.images)

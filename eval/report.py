@@ -26,6 +26,7 @@ from .page import page
 from .plan import Item
 from .runner import Outcome, RunResult, missing_baselines
 from .statistics import holm, paired
+from .thumbnails import thumbnails
 
 SHOWN = 30
 """The most examples of disagreement in a report."""
@@ -92,6 +93,7 @@ def _method(outcome: Outcome) -> dict[str, Any]:
         "estimates": {name: asdict(one) for name, one in outcome.estimates.items()},
         "errors": outcome.errors,
         "unparsed": outcome.unparsed,
+        "off_label": outcome.off_label,
         "asked": outcome.asked,
         "resumed": outcome.resumed,
         "tokens": outcome.tokens,
@@ -137,6 +139,7 @@ def _example(
     return {
         "id": item.id,
         "prompt": item.ask.prompt,
+        "images": thumbnails(item.ask.images),
         "gold": item.row.get("gold"),
         "answers": [
             {

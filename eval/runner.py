@@ -44,7 +44,12 @@ class Answerer(Protocol):
         ...
 
     def answers(
-        self, asks: Sequence[Ask], decoding: Decoding, seeds: Sequence[int], execution: str
+        self,
+        asks: Sequence[Ask],
+        decoding: Decoding,
+        seeds: Sequence[int],
+        execution: str,
+        noise_seeds: Sequence[int] | None = None,
     ) -> list[Answer]:
         """Answer one batch; an ask that can't be gets an `Answer` with an error."""
         ...
@@ -59,7 +64,8 @@ class Outcome:
         answers: Row id -> its answer, errors included.
         scored: The rows that have an answer, in the benchmark's order.
         estimates: The benchmark's summary of `scored`.
-        unparsed: How many of `scored` have no value of the headline metric.
+        unparsed: How many of `scored` could not be read as an answer.
+        off_label: How many of `asked` were closed and would have begun with none of their choices.
         asked: How many different asks there were; the rest are repetitions.
         resumed: How many of those an earlier session had answered.
         tokens: Generated for `asked`, over all sessions.
@@ -71,6 +77,7 @@ class Outcome:
     scored: Sequence[Scored]
     estimates: Mapping[str, Estimate]
     unparsed: int
+    off_label: int
     asked: int
     resumed: int
     tokens: int
@@ -260,6 +267,7 @@ def _timed(plan: Plan, model: Answerer, batch: Sequence[str]) -> dict[str, Answe
         plan.decoding,
         [plan.seed(key) for key in batch],
         plan.settings["execution"],
+        [plan.noise_seed(key) for key in batch],
     )
     seconds = (perf_counter() - start) / len(batch)
     return {
@@ -281,7 +289,8 @@ def _outcome(
         answers=by_row,
         scored=scored,
         estimates=benchmark.summarise(scored),
-        unparsed=sum(one.values[benchmark.metric] is None for one in scored),
+        unparsed=sum(one.is_unparsed(benchmark.metric) for one in scored),
+        off_label=sum(answer.off_label for answer in answers.values()),
         asked=len(plan.firsts),
         resumed=sum(_is_answered(key, before) for key in plan.firsts),
         tokens=sum(answer.tokens for answer in answers.values()),

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from contralign.decoding import Decoding
 
 
 class KeyedSampling(LogitsProcessor):
@@ -53,6 +56,20 @@ class KeyedSampling(LogitsProcessor):
         step = input_ids.shape[1] - self.prompt_length
         noise = torch.stack([gumbel(seed, step, scores.shape[1]) for seed in self.seeds])
         return scores / self.temperature + noise.to(scores)
+
+
+def search_options(decoding: Decoding, seeds: Sequence[int], width: int) -> dict[str, Any]:
+    """Options of `generate`; a sample is the argmax of scores with each item's own noise.
+
+    Args:
+        decoding: Its search.
+        seeds: One for each row.
+        width: Of the batch's prompts.
+    """
+    if decoding.search != "sample":
+        return decoding.generate_kwargs()
+    noise = LogitsProcessorList([KeyedSampling(seeds, width)])
+    return {"do_sample": False, "num_beams": 1, "logits_processor": noise}
 
 
 def item_seed(seed: int, item: str) -> int:

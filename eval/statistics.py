@@ -8,7 +8,7 @@ two-sided, all draws seeded: the same values give the same report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, isfinite, nan, sqrt
 
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 Vector = Float[np.ndarray, " n"]
+Totals = Float[np.ndarray, "draws parts"]
 
 Z95 = 1.959963984540054
 RESAMPLES = 2000
@@ -83,6 +84,44 @@ def mean_estimate(values: Sequence[float]) -> Estimate:
         return _wilson(int(numbers.sum()), n)
     low, high = _bootstrap(numbers)
     return Estimate(float(numbers.mean()), low, high, n)
+
+
+def total_estimates(
+    counts: Float[np.ndarray, "units parts"],
+    statistics: Mapping[str, tuple[Callable[[Totals], Float[np.ndarray, " draws"]], int]],
+) -> dict[str, Estimate]:
+    """Estimate functions of totals, such as F1 or a ratio of two sums: bootstrap over units.
+
+    Args:
+        counts: What each unit adds to the totals. Units are drawn whole: what shares an image or a
+            caption is not independent.
+        statistics: Name -> a function of totals `[draws, parts]`, NaN where they give no value, and
+            the number of items it is over.
+
+    Returns:
+        Name -> its value of all units, and the 2.5 and 97.5 percentiles of those draws that give
+        one; NaN where fewer than two units, or not all values, are there.
+    """
+    units = len(counts)
+    drawn = _drawn_totals(counts) if units > 1 else np.zeros((0, counts.shape[1]))
+    found = {}
+    for name, (statistic, n) in statistics.items():
+        value = float(statistic(counts.sum(axis=0, keepdims=True))[0]) if units else nan
+        draws = statistic(drawn)
+        draws = draws[np.isfinite(draws)]
+        known = isfinite(value) and len(draws) > 0
+        low, high = np.quantile(draws, (0.025, 0.975)) if known else (nan, nan)
+        found[name] = Estimate(value, float(low), float(high), n)
+    return found
+
+
+def ratio(
+    numerator: Float[np.ndarray, "*draws"] | np.floating,
+    denominator: Float[np.ndarray, "*draws"] | np.floating,
+) -> Float[np.ndarray, "*draws"]:
+    """Divide; NaN where the denominator is zero."""
+    safe = np.where(denominator == 0, 1.0, denominator)
+    return np.where(denominator == 0, nan, numerator / safe)
 
 
 def paired(values_a: Sequence[float], values_b: Sequence[float]) -> Paired:
@@ -166,6 +205,16 @@ def _bootstrap(values: Vector) -> tuple[float, float]:
     ]
     low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return float(low), float(high)
+
+
+def _drawn_totals(counts: Float[np.ndarray, "units parts"]) -> Totals:
+    """Totals of `RESAMPLES` draws of as many units with replacement."""
+    units = len(counts)
+    generator, share = np.random.default_rng(0), np.full(units, 1 / units)
+    blocks = [
+        generator.multinomial(units, share, size=BLOCK) @ counts for _ in range(RESAMPLES // BLOCK)
+    ]
+    return np.concatenate(blocks)
 
 
 def _matched_interval(wins: int, losses: int, n: int) -> tuple[float, float]:

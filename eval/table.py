@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from .ask import Benchmark
+from .chair import Chair
 from .counterfacts import Counterfacts
 from .nq_synth import NQSynth
+from .pope import Pope
+from .scenes.benchmarks import ScenesCHAIR, ScenesMME, ScenesPOPE
 
 BENCHMARKS: dict[str, type[Benchmark]] = {
+    "chair": Chair,
     "counterfacts": Counterfacts,
     "nq-synth": NQSynth,
+    "pope": Pope,
+    "scenes-chair": ScenesCHAIR,
+    "scenes-mme": ScenesMME,
+    "scenes-pope": ScenesPOPE,
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from importlib.util import find_spec
 
 # Before transformers reads it.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -14,6 +16,27 @@ import hypothesis
 import pytest
 import torch
 
+
+def _mend_torchvision() -> torch.library.Library | None:
+    """Define two operators that torchvision's build from PyPI lacks beside a CPU build of torch.
+
+    Without them it can't be imported, and then no model of transformers either.
+    """
+    if find_spec("torchvision") is None:
+        return None
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return library
+    return None
+
+
+torchvision_operators = _mend_torchvision()
 torch.set_num_threads(1)
 hypothesis.settings.register_profile(
     "project", deadline=None, derandomize=bool(os.environ.get("CI"))

@@ -50,6 +50,7 @@ class Adder:
         self.failing: set[str] = set()
         self.interrupted_at = -1
         self.batches: list[list[str]] = []
+        self.noise: Sequence[int] | None = None
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
@@ -60,8 +61,14 @@ class Adder:
             raise ValueError("impossible execution")
 
     def answers(
-        self, asks: Sequence[Ask], decoding: Decoding, seeds: Sequence[int], execution: str
+        self,
+        asks: Sequence[Ask],
+        decoding: Decoding,
+        seeds: Sequence[int],
+        execution: str,
+        noise_seeds: Sequence[int] | None = None,
     ) -> list[Answer]:
+        self.noise = noise_seeds
         if len(self.batches) == self.interrupted_at:
             raise KeyboardInterrupt
         self.batches.append([ask.prompt for ask in asks])

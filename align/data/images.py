@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 
-from .messages import PLACEHOLDER, Message, described
+from contralign import decoding
+
+from .messages import PLACEHOLDER, Message
 from .problems import RowError
 
 
@@ -16,26 +17,15 @@ def open_image(value: Any) -> Image.Image:
     """Read an image completely and turn it to RGB.
 
     Args:
-        value: A PIL image, a path, or a mapping with bytes or a path.
+        value: What `contralign.decoding.open_image` takes.
 
     Raises:
-        RowError: It's none of these, or can't be read.
+        RowError: It can't be used.
     """
-    from datasets import Image as Feature
-
-    if isinstance(value, str | Path):
-        value = {"path": str(value)}
-    if isinstance(value, Mapping):
-        value = {"bytes": value.get("bytes"), "path": value.get("path")}
-        if value["bytes"] is None and "://" in (value["path"] or ""):
-            raise RowError("unreadable-image", f"{value['path']} is an address, not a file")
-    elif not isinstance(value, Image.Image):
-        raise RowError("unreadable-image", f"got {described(value)}")
     try:
-        return Feature().decode_example(value).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow raises SyntaxError for a broken PNG.
-        raise RowError("unreadable-image", _named(value, error)) from error
+        return decoding.open_image(value)
+    except decoding.ImageError as error:
+        raise RowError("unreadable-image", error.found) from error
 
 
 def place(prompt: Sequence[Message], images: Sequence[Any]) -> list[Message]:
@@ -81,8 +71,3 @@ def _parted(message: Message) -> Message:
     for piece in pieces[1:]:
         parts += [{"type": "image"}, {"type": "text", "text": piece}]
     return {**message, "content": [part for part in parts if part.get("text") != ""]}
-
-
-def _named(value: Any, error: Exception) -> str:
-    path = value["path"] if isinstance(value, Mapping) else None
-    return f"{path or 'an image'}: {str(error) or type(error).__name__}"

@@ -107,8 +107,8 @@ PROBLEMS: Mapping[str, Problem] = {
         Problem(
             "unreadable-image",
             "error",
-            "An image is a PIL image, its bytes or the path of a file. Repair the file or the "
-            "path, or remove the row.",
+            "An image is a still one of 8 bits a channel: a PIL image, its bytes or the path of a "
+            "file. Repair or convert it, or remove the row.",
         ),
         Problem(
             "boundary",

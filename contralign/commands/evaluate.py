@@ -15,10 +15,17 @@ from .options import add_config, add_fields, add_model, load_model, made, positi
 from .parser import Parser
 
 BENCHMARKS = {
+    "chair": "objects in captions that are not in the picture; COCO pictures and ground truth",
     "counterfacts": "short facts that a context confirms or contradicts; comes with the package",
     "nq-synth": "Natural Questions under a context that contradicts the world; read from a file",
+    "pope": "whether an object is in the picture; POPE's files of questions and COCO pictures",
+    "scenes-chair": "captions of small pictures made by code; contralign scenes train makes a model for it",
+    "scenes-mme": "existence, count, color and position in such pictures",
+    "scenes-pope": "whether something is in such pictures, asked as POPE does",
 }
 METHODS = "greedy,sample,cutoff-only,cad,adacad"
+PICTURE_METHODS = "greedy,sample,cutoff-only,vcd,m3id"
+OF_TEXT = ("counterfacts", "nq-synth")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -34,12 +41,16 @@ def add_run_arguments(parser: Parser, benchmark: str) -> None:
     """Add the options of a run and those of its benchmark."""
     from contralign.eval import BENCHMARKS
 
+    methods = METHODS if benchmark in OF_TEXT else PICTURE_METHODS
+    scores_files = hasattr(BENCHMARKS[benchmark], "read_answers")
     add_config(parser)
-    add_model(parser)
+    add_model(parser, required=not scores_files)
+    if scores_files:
+        add_answers(parser)
     group = parser.add_argument_group("run")
-    group.add_argument("--output", type=Path, required=True, help="folder of the run")
+    group.add_argument("--output", type=Path, required=not scores_files, help="folder of the run")
     group.add_argument(
-        "--methods", default=METHODS, help=f"see contralign methods; default: {METHODS}"
+        "--methods", default=methods, help=f"see contralign methods; default: {methods}"
     )
     group.add_argument(
         "--baselines",
@@ -56,7 +67,62 @@ def add_run_arguments(parser: Parser, benchmark: str) -> None:
     add_fields(parser, BENCHMARKS[benchmark])
 
 
+def add_answers(parser: Parser) -> None:
+    """Add what scores a file instead of asking a model."""
+    group = parser.add_argument_group("answers that are there already")
+    group.add_argument("--answers", type=Path, metavar="FILE", help="score these, ask no model")
+    group.add_argument(
+        "--ignore-extra",
+        action="store_true",
+        help="leave out answers to what the benchmark doesn't ask, else an error",
+    )
+
+
 def run(args: argparse.Namespace) -> None:
+    """Score a file of answers, or ask a model."""
+    if getattr(args, "answers", None) is not None:
+        score_file(args)
+    elif args.model is None or args.output is None:
+        raise ValueError(
+            "eval asks a model and needs --model and --output, or scores a file and needs --answers."
+        )
+    else:
+        ask_model(args)
+
+
+def score_file(args: argparse.Namespace) -> None:
+    """Print the measures of a file of answers."""
+    from dataclasses import asdict
+
+    from contralign.eval import BENCHMARKS, Scored
+    from contralign.eval.jsonl import digest
+    from contralign.eval.markdown import aligned, interval
+
+    benchmark = made(BENCHMARKS[args.benchmark], args)
+    found = benchmark.read_answers(args.answers, ignore_extra=args.ignore_extra)  # type: ignore[attr-defined]
+    scored = [Scored(row, said, benchmark.score(row, said)) for row, said in found]
+    rows = [
+        [name, interval(known_only(asdict(one))), str(one.n)]
+        for name, one in benchmark.summarise(scored).items()
+    ]
+    read_as = next(
+        getattr(benchmark, name) for name in ("parser", "reading") if hasattr(benchmark, name)
+    )
+    print(
+        f"# {benchmark.name}: {args.answers} (sha256 {digest(args.answers)})\n\n"
+        f"{len(scored)} answers, read as by {read_as!r}, "
+        f"{sum(one.is_unparsed(benchmark.metric) for one in scored)} unparsed; benchmark version "
+        f"{benchmark.version}. Brackets are 95 % intervals.\n\n"
+        f"{aligned((['metric', 'value', 'n'], rows))}"
+    )
+
+
+def known_only(estimate: dict[str, float]) -> dict[str, float | None]:
+    """Replace NaN by None, as a report does."""
+    return {name: value if value == value else None for name, value in estimate.items()}
+
+
+def ask_model(args: argparse.Namespace) -> None:
     """Run what is missing, write the report and print its tables."""
     from accelerate import PartialState
 
@@ -66,7 +132,8 @@ def run(args: argparse.Namespace) -> None:
 
     benchmark = made(BENCHMARKS[args.benchmark], args)
     decodings = parse_list(args.methods)
-    benchmark.load()  # a broken file is better found before the model is loaded
+    # A broken file, or an option that is missing, is better found before the model is loaded.
+    benchmark.ask(benchmark.load()[0])
     result = answer(
         benchmark,
         load_model(args),

@@ -1,6 +1,7 @@
 """Answer one question with any decoding method, printed as it comes.
 
-Methods that hold the prompt against the same without its context need --context or --contrast.
+Methods that hold the prompt against the same without its context need --context or --contrast,
+those on pictures --image.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ def add_arguments(parser: Parser) -> None:
     add_model(parser)
     group = parser.add_argument_group("question")
     group.add_argument("--question", required=True, help="what to ask")
+    group.add_argument(
+        "--image", metavar="FILE", action="append", default=[], help="what it is about; repeatable"
+    )
     group.add_argument("--context", metavar="FILE", help="what to answer from; - is stdin")
     group.add_argument(
         "--contrast", help="the prompt to hold it against; default: the question without context"
     )
     group.add_argument("--method", default="greedy", help="see contralign methods; default: greedy")
     group.add_argument("--max-new-tokens", type=positive, default=256, help="default: 256")
-    group.add_argument("--seed", type=int, default=0, help="of @sample; default: 0")
+    group.add_argument("--seed", type=int, default=0, help="of all that is drawn; default: 0")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -45,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     _check_contrast(decoding, contrast)
     model = load_model(args)
     torch.manual_seed(args.seed)
-    answer(model, decoding, prompt, contrast, args.max_new_tokens)
+    answer(model, decoding, prompt, contrast, args.image, args.max_new_tokens)
 
 
 def answer(
@@ -53,6 +57,7 @@ def answer(
     decoding: Decoding,
     prompt: str,
     contrast: str | None,
+    images: list[str],
     max_new_tokens: int,
 ) -> None:
     """Print one answer: token by token, or at once from beam search, which has none before."""
@@ -60,10 +65,12 @@ def answer(
 
     from contralign.decoding import encode, generate
 
-    messages = [model.messages(prompt)]
-    held_against = None if contrast is None else [model.messages(contrast)]
-    branch = decoding.method.branches(model.tokenizer, messages, contrast=held_against)
-    inputs = model.placed(encode(model.tokenizer, messages))
+    messages = [model.messages(prompt, len(images))]
+    held_against = None if contrast is None else [model.messages(contrast, len(images))]
+    branch = decoding.method.branches(
+        model.processor, messages, [images], contrast=held_against, model=model.model
+    )
+    inputs = model.placed(encode(model.processor, messages, [images]))
     options: dict[str, Any] = decoding.generate_kwargs()
     beams = options["num_beams"] > 1
     if not beams:
@@ -90,9 +97,9 @@ def _prompts(args: argparse.Namespace) -> tuple[str, str | None]:
 
 
 def _check_contrast(decoding: Decoding, contrast: str | None) -> None:
-    from contralign.decoding import Promptless
+    from contralign.decoding import Pictured, Promptless
 
-    if contrast is None and not isinstance(decoding.method, Promptless):
+    if contrast is None and not isinstance(decoding.method, Pictured | Promptless):
         raise ValueError(
             f"{decoding.name} holds the prompt against the same without its context, got neither "
             "--context nor --contrast. Pass --context FILE, or - to read it from stdin."

@@ -7,7 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -29,10 +29,14 @@ def add_config(parser: Parser) -> None:
     )
 
 
-def add_model(parser: Parser) -> None:
+def add_model(parser: Parser, *, required: bool = True) -> None:
     """Add what `load_model` reads."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", required=True, help="hub id or folder")
+    group.add_argument(
+        "--model",
+        required=required,
+        help="hub id or folder",
+    )
     group.add_argument("--adapter", help="PEFT adapter to put on top, hub id or folder")
     group.add_argument("--revision", help="branch, tag or commit on the hub")
     group.add_argument("--dtype", choices=DTYPES, default="auto", help="default: as it was saved")
@@ -86,11 +90,16 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def add_fields(parser: Parser, owner: type) -> None:
-    """Add an option for each field of a dataclass, explained by the class's docstring."""
-    group = parser.add_argument_group(f"options of {parser.prog.split()[-1]}")
+def add_fields(parser: Parser, owner: type, title: str | None = None) -> None:
+    """Add an option for each field of a dataclass, explained by the class's docstring.
+
+    A field whose default is made by a factory is a dataclass with fields of its own: add those.
+    """
+    group = parser.add_argument_group(title or f"options of {parser.prog.split()[-1]}")
     texts, hints = attributes(owner), get_type_hints(owner)
     for field in fields(owner):
+        if field.default is MISSING:
+            continue
         group.add_argument(
             f"--{field.name.replace('_', '-')}",
             default=field.default,
@@ -100,8 +109,8 @@ def add_fields(parser: Parser, owner: type) -> None:
 
 
 def made(owner: Callable[..., Made], args: argparse.Namespace) -> Made:
-    """Make the dataclass whose fields `add_fields` added."""
-    names = inspect.signature(owner).parameters
+    """Make the dataclass whose fields `add_fields` added; the others keep their defaults."""
+    names = [name for name in inspect.signature(owner).parameters if hasattr(args, name)]
     return owner(**{name: getattr(args, name) for name in names})
 
 

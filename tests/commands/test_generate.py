@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from align_vlms import picture
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from vlms import family
 
 from contralign.cli import main
 from contralign.decoding import encode, generate, parse
@@ -84,9 +86,35 @@ def test_the_system_turn_is_said(model_folder: Path, capsys: pytest.CaptureFixtu
     assert with_system == capsys.readouterr().out
 
 
+@pytest.mark.parametrize("method", ["greedy", "ritual+vcd"])
+def test_a_question_can_be_about_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    model, reader = family("LLaVA-1.5")
+    model.save_pretrained(tmp_path)
+    reader.save_pretrained(tmp_path)
+    files = [str(tmp_path / f"{i}.png") for i in range(2)]
+    for index, file in enumerate(files):
+        picture(index).save(file)
+    asked = [*answered(tmp_path, "--image", files[0], "--image", files[1]), "--method", method]
+    assert main([*asked, "--seed", "3"]) == 0
+    torch.manual_seed(3)
+    parts = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "f g"}]
+    messages = [[{"role": "user", "content": parts}]]
+    way = parse(method).method
+    branch = way.branches(reader, messages, [files])
+    inputs = encode(reader, messages, [files])
+    ids = generate(model, inputs, way, branch, max_new_tokens=8, do_sample=False)
+    said = reader.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert capsys.readouterr().out.strip() == said.strip()
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
+        (["--method", "vcd"], "VCD is about pictures, but prompts [0] have none"),
+        (["--method", "calibration"], "is about pictures"),
+        (["--image", "a.png"], "images need a processor"),
         (["--method", "cad"], "cad holds the prompt against the same without its context"),
         (["--method", "coied"], "no decoding method is called 'coied'. Did you mean 'coiecd'?"),
         (["--method", "cad:alpha=-1"], "alpha"),

@@ -10,11 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from contralign.decoding import CD, METHODS, AdaCAD, CutoffOnly, DoLa, Method
+from contralign.decoding import (
+    CD,
+    M3ID,
+    METHODS,
+    RITUAL,
+    VDD,
+    AdaCAD,
+    Calibration,
+    Composed,
+    CutoffOnly,
+    DoLa,
+    Method,
+    RITUALPlus,
+)
 
 INF = math.inf
 ROWS, VOCAB = 3, 7
 EXITS = 3
+STEP = 30  # by then a contrast that grows from nothing is there
 
 # Half of the contrast, or another temperature, is no plain difference of log-probs.
 HALF_HEARTED = CD(coef=0.5, amateur_temperature=0.5, top_k=3)
@@ -23,6 +37,10 @@ VARIANTS = [
     AdaCAD(floor=0.3, base="2"),
     HALF_HEARTED,
     DoLa(cutoff=None),
+    VDD("both", alpha=0.5),
+    Calibration("both"),
+    RITUAL(normalize=True),
+    Composed((RITUAL(kappa=2.0), VDD("unk"), M3ID())),
 ]
 every_method = pytest.mark.parametrize("method", VARIANTS, ids=repr)
 quickly = settings(max_examples=20, deadline=None)
@@ -46,7 +64,7 @@ def branches(draw: st.DrawFn) -> Tensor:
 
 def applied(method: Method, logits: Tensor) -> Tensor:
     count = EXITS if isinstance(method, DoLa) else method.contrasts
-    return method.rule(*logits[: 1 + count])
+    return method.at(STEP)(*logits[: 1 + count])
 
 
 def close(first: Tensor, second: Tensor) -> bool:
@@ -121,14 +139,24 @@ def test_rows_do_not_see_each_other(method: Method, logits: Tensor) -> None:
     assert torch.equal(lifted[:, 0], together)
 
 
+def looks(method: Method) -> float:
+    """The weight of second looks."""
+    if isinstance(method, Composed):
+        return sum(map(looks, method.parts))
+    counted = isinstance(method, (RITUAL, RITUALPlus)) and not method.normalize
+    return method.kappa if counted else 0.0
+
+
 @pytest.mark.parametrize("method", [m for m in VARIANTS if m != HALF_HEARTED], ids=repr)
 @quickly
 @given(logits=branches())
 def test_agreeing_branches_have_nothing_to_say(method: Method, logits: Tensor) -> None:
     expert = logits[0]
     scores = applied(method, expert.expand(1 + EXITS, ROWS, VOCAB))
-    # A difference is flat on the tokens it keeps; every other rule leaves them as they were.
-    expected = torch.zeros_like(expert) if isinstance(method, (CD, DoLa)) else expert
+    # A difference is flat on the tokens it keeps, RITUAL adds its second look; every other rule
+    # leaves them as they were.
+    weight = 0.0 if isinstance(method, (CD, Calibration, DoLa)) else 1.0 + looks(method)
+    expected = weight * expert.masked_fill(expert == -INF, 0)
     assert close(scores, expected.masked_fill(scores == -INF, -INF))
 
 

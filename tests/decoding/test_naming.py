@@ -10,8 +10,12 @@ import pytest
 from contralign.decoding import (
     CAD,
     CD,
+    M3ID,
     METHODS,
+    RITUAL,
+    VCD,
     AdaCAD,
+    Composed,
     Decoding,
     DoLa,
     Plain,
@@ -36,6 +40,13 @@ from contralign.decoding.naming import _read
         ("cd:amateur=org/model-1.5;top_k=50", CD(amateur="org/model-1.5", top_k=50), "greedy"),
         ("cd:amateur=none;top_k=none", CD(), "greedy"),
         ("cd:amateur=org/model@v2@sample", CD(amateur="org/model@v2"), "sample"),
+        ("ritual+vcd@sample", Composed((RITUAL(), VCD())), "sample"),
+        ("vcd+ritual@sample", Composed((RITUAL(), VCD())), "sample"),
+        (
+            "m3id:decay=.1;cutoff=.2+ritual:cutoff=.2@beam3",
+            Composed((RITUAL(cutoff=0.2), M3ID(decay=0.1, cutoff=0.2))),
+            "beam3",
+        ),
     ],
 )
 def test_reads_the_grammar(text: str, method: Any, search: str) -> None:
@@ -62,6 +73,12 @@ def test_the_canonical_name_holds_every_parameter() -> None:
 
 
 def test_equal_values_have_one_name() -> None:
+    composed = parse("vcd:noise_step=500+ritual:kappa=2")
+    assert composed.label == "ritual:kappa=2+vcd"
+    assert str(composed) == (
+        "ritual:kappa=2;cutoff=0.1;normalize=false+vcd:alpha=1;cutoff=0.1;noise_step=500@greedy"
+    )
+    assert parse(composed.label) == parse(str(composed)) == composed
     assert str(parse("cad:alpha=1")) == str(parse("cad:alpha=1.00")) == "cad:alpha=1@greedy"
     assert str(parse("adacad:base=2;floor=0.3")) == str(parse("adacad:floor=.3;base=2"))
 
@@ -121,6 +138,9 @@ def test_the_search_becomes_options_of_generate(text: str, expected: dict[str, A
         ),
         ("cad+adacad", "no text method composes with another, got cad.adacad.* cad,adacad"),
         ("cad:alpha=1+adacad", "no text method composes"),
+        ("cad+vcd", "no text method composes"),
+        ("vcd+vcd", r"vcd\+vcd: a composition takes two or more different methods"),
+        ("ritual:cutoff=0.2+vcd", r"ritual\+vcd: .* share one plausibility cutoff"),
     ],
 )
 def test_refuses_what_is_outside_the_grammar(text: str, message: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -111,8 +112,8 @@ def test_refuses_chat_without_a_template() -> None:
 
 
 def test_refuses_images_that_a_tokenizer_cannot_read() -> None:
-    with pytest.raises(ValueError, match="images need a processor"):
-        encode(tokenizer(), ["cat"], images=[[object()]])
+    with pytest.raises(ValueError, match=r"images need a processor.* prompts \[1\]"):
+        encode(tokenizer(), ["cat", "mat"], images=[[], ["a.png"]])
 
 
 class Processor:
@@ -132,9 +133,9 @@ class Processor:
 
 
 def test_images_go_to_the_processor_beside_the_text() -> None:
-    processor, picture = Processor(), object()
-    batch = encode(processor, [chat("the cat"), chat("mat")], images=[[picture], []])
-    assert processor.shown == [[picture], []]
+    processor = Processor()
+    batch = encode(processor, [chat("the cat"), chat("mat")], images=[[Image.new("L", (2, 3))], []])
+    assert [[image.mode for image in row] for row in processor.shown] == [["RGB"], []]
     assert batch["input_ids"].tolist()[1] == [PAD, BOS, USER, MAT, ASSISTANT]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
-from transformers import DynamicCache, GenerationConfig, InstructBlipForConditionalGeneration
+from transformers import BlipForConditionalGeneration, DynamicCache, GenerationConfig
 
 from contralign.decoding import CAD, CD, generate, wrap
 
@@ -54,7 +54,7 @@ def test_prompt_learning_is_refused(own_llama):
 def test_models_without_a_generate_or_with_their_own_are_refused(llama):
     with pytest.raises(ValueError, match="model with generate, got LlamaModel"):
         wrap(llama.model, CAD())
-    own = object.__new__(InstructBlipForConditionalGeneration)
+    own = object.__new__(BlipForConditionalGeneration)
     with pytest.raises(ValueError, match="has a generate of its own"):
         wrap(own, CAD())
 

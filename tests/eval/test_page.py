@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eval_doubles import Adder, Sums
+from PIL import Image
 
 from contralign.decoding import parse_list
 from contralign.eval.page import page
 from contralign.eval.report import build_report
 from contralign.eval.runner import run
+from contralign.eval.thumbnails import thumbnails
 
-VOID = {"meta", "path", "use"}
+VOID = {"meta", "path", "use", "img"}
 
 
 class Balanced(HTMLParser):
@@ -47,6 +50,15 @@ def test_every_tag_is_closed_and_nothing_is_fetched(report: dict[str, Any]) -> N
     assert parser.open == []
     assert all(link.startswith("#") for link in parser.links)
     assert "<script" not in page(report)
+
+
+def test_an_example_shows_its_pictures(report: dict[str, Any]) -> None:
+    first, second = report["disagreements"]["shown"]
+    first["images"] = thumbnails([Image.new("RGB", (8, 8)), Image.new("RGB", (8, 9))])
+    cards = page(report).split('<div class="example">')[1:]
+    sources = [re.findall(r'<img src="(data:image/png;base64,[^"]+)"', card) for card in cards]
+    assert sources == [first["images"], []]
+    assert second["images"] == []
 
 
 def test_text_of_data_and_models_is_escaped(report: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def test_gray_becomes_rgb() -> None:
         ("nowhere.png", "nowhere.png: .*No such file"),
         ({"bytes": PNG.getvalue()[:900], "path": "cut.png"}, "cut.png: "),
         ({"bytes": b"GIF89a", "path": None}, "an image: "),
-        ({"path": None}, "an image: An image should have"),
+        ({"path": None}, "an image has neither bytes nor a path"),
         ("https://example.org/a.png", "is an address, not a file"),
         (5, "got int 5"),
     ],

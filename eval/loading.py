@@ -1,0 +1,71 @@
+"""Load a model and its tokenizer or processor for measuring, from the hub or from a folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accelerate import PartialState
+from peft import PeftModel
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+)
+
+CHAT = ("auto", "on", "off")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuse a dtype that is not one of `DTYPES`.
+
+    Raises:
+        ValueError: It's another.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+
+
+def load_processor(name: str, revision: str | None) -> Any:
+    """Load a model's tokenizer, or the processor of a model with eyes, with a pad token."""
+    kind = AutoProcessor if has_eyes(name, revision) else AutoTokenizer
+    processor = kind.from_pretrained(name, revision=revision)
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return processor
+
+
+def load_weights(
+    name: str, revision: str | None, dtype: str, device: str | None, adapter: str | None
+) -> Any:
+    """Load a model for inference, with an adapter on top if one is named."""
+    kind = AutoModelForImageTextToText if has_eyes(name, revision) else AutoModelForCausalLM
+    device_map = device or str(PartialState().device)
+    model: Any = kind.from_pretrained(name, revision=revision, dtype=dtype, device_map=device_map)
+    return (model if adapter is None else PeftModel.from_pretrained(model, adapter)).eval()
+
+
+def has_eyes(name: str, revision: str | None) -> bool:
+    """Whether the model reads pictures beside text."""
+    config = AutoConfig.from_pretrained(name, revision=revision)
+    return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+
+def uses_chat(chat: str, has_template: bool) -> bool:
+    """Whether to ask through the chat template.
+
+    Raises:
+        ValueError: An unknown setting, or "on" without a template.
+    """
+    if chat not in CHAT:
+        raise ValueError(f"chat must be one of {', '.join(CHAT)}, got {chat!r}.")
+    if chat == "on" and not has_template:
+        raise ValueError(
+            "chat='on' needs a chat template, and this tokenizer has none. Use chat='auto' or an "
+            "instruction-tuned model."
+        )
+    return has_template and chat != "off"

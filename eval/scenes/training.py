@@ -1,0 +1,198 @@
+"""Trains the small model from nothing: its tower to name what it sees, then all of it to talk.
+
+Naming goes through the projector and the language model's own word vectors, so that a patch enters
+the language model as something close to the words for it. Ours; Radford et al. 2021 ("Learning
+Transferable Visual Models From Natural Language Supervision", arXiv 2103.00020) is where the idea
+of a tower that is taught by words comes from.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from .kinds import COLORS, KINDS
+from .lessons import SEEN, Lesson, Syllabus
+from .network import EMPTY, Size, network, processor
+from .pictures import Optics
+from .world import GRID, Scene, World
+
+Progress = Callable[[str, int, float], None]
+SILENT: Progress = lambda stage, step, loss: None  # noqa: E731
+IGNORED = -100
+SHARPNESS = 16.0
+"""What the cosines of naming are multiplied by."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a model is made from.
+
+    Attributes:
+        naming_steps: Of the tower alone.
+        steps: Of the whole model.
+        batch_size: Pictures a step.
+        rate: The highest learning rate.
+        size: Of the model.
+        world: Its training scenes; its seed is that of weights and lessons too.
+        optics: How badly it sees them.
+        syllabus: What it is taught about them.
+    """
+
+    naming_steps: int = 300
+    steps: int = 2000
+    batch_size: int = 64
+    rate: float = 1.5e-3
+    size: Size = field(default_factory=Size)
+    world: World = field(default_factory=World)
+    optics: Optics = field(default_factory=Optics)
+    syllabus: Syllabus = field(default_factory=Syllabus)
+
+
+def train(recipe: Recipe, progress: Progress = SILENT) -> tuple[Any, Any]:
+    """Make a model.
+
+    Args:
+        recipe: How.
+        progress: Told of the stage, the steps done and the step's loss.
+
+    Returns:
+        The model, ready to answer, and its processor.
+    """
+    reader = processor()
+    model = network(recipe.size, reader.tokenizer, recipe.world.seed)
+    scenes = _scenes(recipe)
+    words = [f"▁{word}" for word in (*KINDS, EMPTY)], [f"▁{word}" for word in (*COLORS, EMPTY)]
+    ids = [torch.tensor(reader.tokenizer.convert_tokens_to_ids(names)) for names in words]
+
+    def naming(batch: Sequence[Scene]) -> Tensor:
+        places = _seen(model, pixels([recipe.optics.picture(scene) for scene in batch]))
+        places = F.normalize(places, dim=-1)
+        table = F.normalize(model.get_input_embeddings().weight, dim=-1)
+        losses = [
+            F.cross_entropy(SHARPNESS * places @ table[names].T, targets)
+            for names, targets in zip(ids, named(batch), strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+    dice = random.Random(recipe.world.seed)
+
+    def talking(batch: Sequence[Scene]) -> Tensor:
+        lessons = [recipe.syllabus.lesson(scene, dice) for scene in batch]
+        return _loss(model, taught(reader, recipe.optics, batch, lessons)) + naming(batch)
+
+    model.train()
+    _descend(
+        model, lambda: naming(next(scenes)), recipe.naming_steps, recipe.rate, "naming", progress
+    )
+    model.model.vision_tower.requires_grad_(False)
+    _descend(model, lambda: talking(next(scenes)), recipe.steps, recipe.rate, "talking", progress)
+    return model.requires_grad_(True).eval(), reader
+
+
+def pixels(pictures: Sequence[Image.Image]) -> Float[Tensor, "batch 3 side side"]:
+    """Turn pictures of the world's size into what the processor makes of them, faster."""
+    stacked = np.stack([np.asarray(picture) for picture in pictures]).transpose(0, 3, 1, 2)
+    return torch.from_numpy(stacked.astype(np.float32) / 127.5 - 1)
+
+
+def named(scenes: Sequence[Scene]) -> tuple[Int[Tensor, " places"], Int[Tensor, " places"]]:
+    """Number the kind and the color at each place of each scene; the last number is none."""
+    shape = len(scenes), GRID**2
+    kinds, colors = torch.full(shape, len(KINDS)), torch.full(shape, len(COLORS))
+    for row, scene in enumerate(scenes):
+        for thing in scene.things:
+            kinds[row, thing.place] = list(KINDS).index(thing.kind)
+            colors[row, thing.place] = list(COLORS).index(thing.color)
+    return kinds.flatten(), colors.flatten()
+
+
+def taught(
+    reader: Any, optics: Optics, scenes: Sequence[Scene], lessons: Sequence[Lesson]
+) -> dict[str, Tensor]:
+    """Encode one lesson a scene, padded on the right.
+
+    Returns:
+        `input_ids`, `attention_mask`, `labels` (the answers' tokens alone) and, unless no lesson
+        has its picture, `pixel_values` of those that do.
+    """
+    prompts = [reader.tokenizer(_prompt(reader, lesson)).input_ids for lesson in lessons]
+    ends = f"{reader.tokenizer.eos_token}"
+    answers = [reader.tokenizer(lesson.answer + ends).input_ids for lesson in lessons]
+    width = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
+    shape = len(lessons), width
+    ids = torch.full(shape, reader.tokenizer.pad_token_id)
+    labels, mask = torch.full(shape, IGNORED), torch.zeros(shape, dtype=torch.long)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        start, end = len(prompt), len(prompt) + len(answer)
+        ids[row, :end] = torch.tensor(prompt + answer)
+        labels[row, start:end] = torch.tensor(answer)
+        mask[row, :end] = 1
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    seen = [s for s, lesson in zip(scenes, lessons, strict=True) if lesson.picture == SEEN]
+    if seen:
+        inputs["pixel_values"] = pixels([optics.picture(scene) for scene in seen])
+    return inputs
+
+
+def _scenes(recipe: Recipe) -> Iterator[list[Scene]]:
+    start = 0
+    while True:
+        yield recipe.world.scenes("train", recipe.batch_size, start)
+        start += recipe.batch_size
+
+
+def _prompt(reader: Any, lesson: Lesson) -> str:
+    """Render a prompt as the processor does, the picture's tokens included."""
+    said = f"{lesson.picture} {lesson.prompt}" if lesson.picture else lesson.prompt
+    turn = [{"role": "user", "content": said}]
+    rendered = reader.tokenizer.apply_chat_template(
+        turn, chat_template=reader.chat_template, tokenize=False, add_generation_prompt=True
+    )
+    return str(rendered).replace(SEEN, SEEN * GRID**2)
+
+
+def _seen(model: Any, values: Tensor) -> Float[Tensor, "places width"]:
+    return torch.cat(list(model.model.get_image_features(values).pooler_output))
+
+
+def _loss(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """The mean over turns of the mean over an answer's tokens: long answers weigh no more."""
+    labels = inputs.pop("labels")[:, 1:]
+    logits = model(**inputs).logits[:, :-1]
+    each = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED)
+    return (each.sum(-1) / (labels != IGNORED).sum(-1)).mean()
+
+
+def _descend(
+    model: Any,
+    loss_of: Callable[[], Tensor],
+    steps: int,
+    rate: float,
+    stage: str,
+    progress: Progress,
+) -> None:
+    if not steps:
+        return
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rate, total_steps=steps, pct_start=0.1
+    )
+    for step in range(1, steps + 1):
+        loss = loss_of()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        schedule.step()
+        progress(stage, step, loss.item())
