@@ -20,10 +20,10 @@ MAKE = """Write scenes as files.
 Pictures, and from them POPE, CHAIR, MME and AMBER in their own formats, and preference pairs in
 TRL's; contralign.eval.scenes.files says what lies where.
 """
-TRAIN = """Train the small model of the LLaVA architecture that the demo asks.
+TRAIN = """Train a small model of the LLaVA architecture on scenes.
 
-The folder gets what from_pretrained loads, with a card. Without options it is the model that comes
-with the package; --threads changes rounding, and with it the weights a little.
+The folder gets what from_pretrained loads, with a card; --threads changes rounding, and with it the
+weights a little.
 """
 
 
@@ -59,7 +59,7 @@ def add_train_arguments(parser: Parser) -> None:
     add_config(parser)
     _add_output(parser)
     parser.add_argument(
-        "--threads", type=positive, default=2, help="that compute; default: 2, as the shipped one"
+        "--threads", type=positive, default=2, help="that compute; default: 2"
     )
     add_fields(parser, Recipe, "training")
     for name, part in _parts().items():

@@ -12,6 +12,7 @@ import pytest
 from contralign import eval as measuring
 from contralign.cli import build_parser, main
 from contralign.commands import evaluate
+from contralign.commands.options import made
 from contralign.decoding import parse_list
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "eval"
@@ -39,7 +40,7 @@ def test_every_benchmark_has_a_command() -> None:
 def test_an_unset_option_is_the_benchmark_s_default(name: str) -> None:
     args = build_parser().parse_args(["eval", name, "--model=m", "--output=o"])
     kind = measuring.BENCHMARKS[name]
-    assert kind(**{key: vars(args)[key] for key in vars(kind())}) == kind()
+    assert made(kind, args) == kind()
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
