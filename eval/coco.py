@@ -40,8 +40,8 @@ class Truth:
 
 
 def objects_of(
-    instances: Iterable[Mapping[str, Any]],
-    captions: Iterable[Mapping[str, Any]],
+    instances: Iterable[Any],
+    captions: Iterable[Any],
     reading: str = "ours",
 ) -> dict[int, list[str]]:
     """Gather the objects of every picture that the annotations are of.
@@ -120,7 +120,7 @@ def picture_path(folder: Path, number: int, file_name: str | None) -> Path:
     return next((path for path in paths if path.is_file()), paths[0])
 
 
-def _instances(file: Mapping[str, Any]) -> Iterable[tuple[int, str]]:
+def _instances(file: Any) -> Iterable[tuple[int, str]]:
     names = {one["id"]: str(one["name"]) for one in _part(file, "categories", "instances")}
     unknown = [name for name in names.values() if name not in OFFICIAL.nodes]
     if unknown:
@@ -135,7 +135,7 @@ def _instances(file: Mapping[str, Any]) -> Iterable[tuple[int, str]]:
         yield annotation["image_id"], OFFICIAL.nodes[names[category]]
 
 
-def _part(file: Mapping[str, Any], name: str, kind: str) -> Iterable[Mapping[str, Any]]:
+def _part(file: Any, name: str, kind: str) -> Iterable[Mapping[str, Any]]:
     found = file.get(name) if isinstance(file, Mapping) else None
     wanted = {"captions": "caption", "instances": "category_id"}[kind]
     if not isinstance(found, list) or (name == "annotations" and found and wanted not in found[0]):

@@ -17,7 +17,7 @@ _ABBREVIATION = re.compile(
 _MARKS = re.compile(r"\.{2,}|\u2026|--|[;@#$%&*?!()\[\]{}<>\"\u201c\u201d]|``|''")
 _SEPARATORS = re.compile(r"[:,](?!\d)")
 _LAST_PERIOD = re.compile(r"(?<!\.)\.(?=[\s\"')\]}>\u201d]*$)")
-_CONTRACTION = re.compile(r"(?<=\w)(n't|'(?:s|m|d|ll|re|ve))(?=\s|$)")
+_CONTRACTION = re.compile(r"(?<=\w)(n't|'(?:s|m|d|ll|re|ve))(?=[\s']|$)")
 _QUOTES = re.compile(r"(?:^|(?<=\s))'(?=\w)|(?<=[^'\s])'(?=\s|$)")
 _JOINED = re.compile(r"\b(can)(not)\b|\b(gon|wan)(na)\b|\b(got)(ta)\b|\b(gim|lem)(me)\b")
 

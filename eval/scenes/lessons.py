@@ -38,8 +38,7 @@ class Syllabus:
     Attributes:
         captions: Share of turns that ask for a caption.
         existence: Share of turns that ask whether there is such a thing.
-        lookup: Share of turns that ask for a color or a number. Without them, the model takes many
-            more steps to find out how to look for what a question names.
+        lookup: Share of turns that ask for a color or a number.
         text: Share of turns that are about the world and no picture.
         unseen: Share of the other turns that are asked without their picture.
         yes: How likely the answer to a question about existence is yes.

@@ -110,3 +110,68 @@ def test_a_broken_line_of_data_is_named_before_the_model_is_loaded(
 def test_missing_data_is_an_error_of_the_system(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "nq-synth", "--path=absent.jsonl", "--model=m", "--output=o"]) == 1
     assert "absent.jsonl" in capsys.readouterr().err
+
+
+QUESTION = {"question_id": 1, "image": "1.jpg", "text": "Is there a cat?", "label": "yes"}
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_file_of_answers_is_scored_without_a_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (questions := tmp_path / "random.json").write_text(json.dumps(QUESTION) + "\n")
+    (answers := tmp_path / "a.jsonl").write_text('{"question_id": 1, "text": "Yes"}\n')
+    command = ["eval", "pope", f"--path={questions}", f"--answers={answers}", "--parser=lmms"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "1 answers, read as by 'lmms', 0 unparsed" in out
+    assert "| accuracy  | 1.000 [0.207, 1.000] |   1 |" in out
+    answers.write_text('{"question_id": 2, "text": "Yes"}\n')
+    assert main(command) == 2
+    assert "a.jsonl:1: answers a question that is not among the 1 asked" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_model")
+def test_captions_are_scored_against_ground_truth_of_coco(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instances = {
+        "categories": [{"id": 18, "name": "dog"}],
+        "annotations": [{"image_id": 7, "category_id": 18}],
+    }
+    captions = {"annotations": [{"image_id": 7, "caption": "A dog on a bench"}]}
+    files = [tmp_path / name for name in ("instances.json", "captions.json", "said.json")]
+    said = [{"image_id": 7, "caption": "A dog and a cat."}]
+    for file, content in zip(files, (instances, captions, said), strict=True):
+        file.write_text(json.dumps(content))
+    made = f"--output={tmp_path / 'truth.json'}"
+    assert main(["coco", f"--instances={files[0]}", f"--captions={files[1]}", made]) == 0
+    assert "the objects of 1 pictures" in capsys.readouterr().out
+    assert (
+        main(["eval", "chair", f"--truth={tmp_path / 'truth.json'}", f"--answers={files[2]}"]) == 0
+    )
+    out = capsys.readouterr().out
+    # One caption: its interval can't be told.
+    assert "| chairi | 0.500 | 2 |" in " ".join(out.split())
+    assert "read as by 'ours'" in out
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("more", [[], ["--model=m"], ["--output=o"]])
+def test_a_benchmark_with_answer_files_needs_one_or_a_model(
+    capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    assert main(["eval", "pope", "--path=q.json", *more]) == 2
+    assert (
+        "needs --model and --output, or scores a file and needs --answers"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.usefixtures("no_model")
+def test_pictures_are_missed_before_the_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (questions := tmp_path / "random.json").write_text(json.dumps(QUESTION) + "\n")
+    assert main(["eval", "pope", f"--path={questions}", "--model=m", f"--output={tmp_path}/o"]) == 2
+    assert "got images=None" in capsys.readouterr().err

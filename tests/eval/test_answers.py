@@ -25,6 +25,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_answers([path]) == {"k1": FIRST.answer, "k2": SECOND.answer}
 
 
+def test_that_a_closed_ask_said_no_label_is_kept(tmp_path: Path) -> None:
+    off = Record("k", "row", Answer("Yes", 1, off_label=True))
+    write(tmp_path / "greedy.jsonl", off, FIRST)
+    assert read_answers([tmp_path / "greedy.jsonl"]) == {"k": off.answer, "k1": FIRST.answer}
+    assert "off_label" not in FIRST.line()
+
+
 def test_every_append_is_on_the_disk_at_once(tmp_path: Path) -> None:
     path = tmp_path / "greedy.jsonl"
     with AnswerFile(path) as file:

@@ -16,7 +16,7 @@ from contralign.eval.lemmas import by_ours, by_pattern, by_wordnet
         ("men", "man", "men", "man"),
         ("women", "woman", "woman", "woman"),
         ("people", "person", "people", "people"),
-        ("children", "child", "child", "child"),
+        ("children", "child", "child", "children"),
         ("vases", "vase", "vas", "vase"),
         ("knives", "knife", "knife", "knife"),
         ("puppies", "puppy", "puppy", "puppy"),

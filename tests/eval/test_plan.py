@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from eval_doubles import Sums
 
 from contralign.decoding import parse
 from contralign.eval.ask import Ask
-from contralign.eval.plan import Plan, ask_digest, load_items, settings
+from contralign.eval.plan import Item, Plan, ask_digest, load_items, settings
 
 ITEMS = load_items(Sums(), None)
 OPTIONS: dict[str, Any] = {"limit": None, "batch_size": 4, "seed": 0, "execution": "auto"}
@@ -58,6 +59,9 @@ def test_a_method_s_parameters_change_its_keys() -> None:
         {"choices": ("yes", "no")},
         {"max_new_tokens": 5},
         {"images": (__file__,)},
+        {"images": ("absent.png",)},
+        {"reading": "labels"},
+        {"draw": "a"},
     ],
 )
 def test_whatever_the_model_reads_changes_the_digest(change: dict[str, Any]) -> None:
@@ -90,6 +94,46 @@ def test_a_batch_has_one_max_new_tokens() -> None:
     assert [len(batch) for batch in made.batches] == [3, 4, 4, 1]
 
 
+def pictured(*images: str, reading: str = "labels") -> list[Item]:
+    """An item for each picture, of growing length."""
+    return [
+        Item(
+            str(i),
+            {},
+            Ask("x" * i, images=(image,), choices=("a", "b"), reading=reading, draw=image),
+        )
+        for i, image in enumerate(images, 1)
+    ]
+
+
+def test_closed_asks_about_one_picture_stay_together(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    images = [str(tmp_path / name) for name in "abaabaaaaaaaaaaaaaaaa"]
+    made = Plan(parse("greedy"), pictured(*images), plan(batch_size=4).settings)
+    batches = [[made.firsts[key].ask.images[0][-1] for key in batch] for batch in made.batches]
+    assert sorted(map("".join, batches)) == sorted(["a" * 16, "aaa", "bb"])
+    free = Plan(parse("greedy"), pictured(*images, reading="text"), made.settings)
+    assert {len(batch) for batch in free.batches} == {4, 1}
+
+
+def test_noise_is_drawn_for_an_ask_or_for_what_it_shares() -> None:
+    items = [*pictured("a", "a", "b"), *ITEMS[:1]]
+    made = Plan(parse("greedy"), items, plan().settings)
+    first, second, other, own = (made.noise_seed(made.keys[item.id]) for item in items)
+    assert first == second != other
+    assert own == made.seed(made.keys[ITEMS[0].id])
+    again = Plan(parse("greedy"), items, plan(seed=1).settings)
+    assert again.noise_seed(again.keys[items[0].id]) != first
+    # Sampling's own noise is never shared.
+    assert made.seed(made.keys[items[0].id]) != made.seed(made.keys[items[1].id])
+
+
+def test_a_closed_reading_needs_choices() -> None:
+    with pytest.raises(ValueError, match=r"row 'a' has the reading 'labels', which .*, got \(\)"):
+        load_items(Closed(rows=({"id": "a", "prompt": "x"},)), None)
+
+
 def test_file_names_are_plain() -> None:
     assert plan("cutoff-only:cutoff=0.2@sample").file_name == "cutoff-only_cutoff=0.2@sample"
 
@@ -103,6 +147,12 @@ class Given(Sums):
 
     def ask(self, row: Any) -> Ask:
         return Ask(row["prompt"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Closed(Given):
+    def ask(self, row: Any) -> Ask:
+        return Ask(row["prompt"], reading="labels")
 
 
 @pytest.mark.parametrize(

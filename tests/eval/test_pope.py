@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from contralign.eval.ask import Benchmark, Scored
+from align_vlms import picture
+from PIL import Image
+from vlms import family
+
+from contralign.decoding import parse_list
+from contralign.eval.ask import Ask, Benchmark, Row, Scored
+from contralign.eval.model import LanguageModel
 from contralign.eval.pope import Pope
+from contralign.eval.report import write_report
+from contralign.eval.runner import run
 
 
 def folder(tmp_path: Path, splits: tuple[str, ...] = ("random", "popular", "adversarial")) -> Path:
@@ -124,3 +133,53 @@ def test_answers_to_another_version_are_refused(tmp_path: Path) -> None:
     (short := tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, lines[:2910])))
     with pytest.raises(ValueError, match="answers 2910 of 3000 questions; 90 are missing"):
         Pope(new).read_answers(short)
+
+
+@dataclass(frozen=True)
+class Bytes(Pope):
+    """POPE with labels that a model which knows bytes alone can say with one of them."""
+
+    def ask(self, row: Row) -> Ask:
+        return replace(super().ask(row), choices=("y", "n"))
+
+
+def test_a_run_asks_equal_questions_once_and_survives_a_broken_picture(tmp_path: Path) -> None:
+    questions, pictures = folder(tmp_path), tmp_path / "pictures"
+    popular = questions / "coco_pope_popular.json"
+    popular.write_text((questions / "coco_pope_random.json").read_text())
+    pictures.mkdir()
+    picture(1).save(pictures / "1.jpg")
+    (pictures / "2.jpg").write_bytes(b"no picture")
+    benchmark = Bytes(questions, pictures, splits="random,popular", reading="labels", noise="image")
+    model = LanguageModel(*family("LLaVA-1.5"))
+    result = run(benchmark, model, parse_list("greedy,vcd"), tmp_path / "run", batch_size=2)
+    for outcome in result.outcomes:
+        assert outcome.errors.keys() == {"random/2", "popular/2"}
+        assert "2.jpg" in outcome.errors["random/2"]
+        assert (outcome.asked, len(outcome.scored)) == (2, 2)
+        assert outcome.answers["random/1"] == outcome.answers["popular/1"]
+        assert outcome.estimates["accuracy"].n == 2
+        assert outcome.off_label == 1
+    write_report(result, tmp_path / "run", command="x")
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert "greedy: 2 rows have an error instead of an answer" in text
+    assert "greedy: 1 of 2 asks would have begun with none of their choices" in text
+
+
+@pytest.mark.parametrize("broken", ["missing.jpg", "animated.gif", "huge.png"])
+def test_a_bad_picture_is_its_row_s_error(tmp_path: Path, broken: str) -> None:
+    questions = tmp_path / "q.jsonl"
+    rows = [
+        {"question_id": n, "image": image, "text": "Is there a cat?", "label": "yes"}
+        for n, image in enumerate(("1.jpg", broken))
+    ]
+    questions.write_text("\n".join(map(json.dumps, rows)))
+    picture(1).save(tmp_path / "1.jpg")
+    picture(1).save(tmp_path / "animated.gif", save_all=True, append_images=[picture(2)])
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    model = LanguageModel(*family("LLaVA-1.5"))
+    benchmark = Pope(questions, tmp_path, max_new_tokens=2)
+    (outcome,) = run(benchmark, model, parse_list("greedy"), tmp_path / "run").outcomes
+    assert [*outcome.errors] == ["q/1"]
+    assert broken in outcome.errors["q/1"]
+    assert len(outcome.scored) == 1

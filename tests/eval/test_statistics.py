@@ -5,12 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contralign.eval.statistics import Paired, holm, mean_estimate, paired
+from contralign.eval.statistics import (
+    Paired,
+    holm,
+    mean_estimate,
+    paired,
+    ratio,
+    total_estimates,
+)
 
 bits = st.integers(0, 1)
 
@@ -174,3 +183,33 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(p_values: list[float]
 def test_holm_refuses_what_is_not_a_probability() -> None:
     with pytest.raises(ValueError, match="'a'"):
         holm({"a": 1.5})
+
+
+def test_a_ratio_of_sums_is_no_mean_of_ratios() -> None:
+    # 1/2 and 3/3 of two captions: 4/5, not 3/4.
+    counts = np.array([[1.0, 2.0], [3.0, 3.0]])
+    found = total_estimates(counts, {"share": (lambda t: ratio(t[:, 0], t[:, 1]), 5)})["share"]
+    assert (found.value, found.n) == (4 / 5, 5)
+    assert (found.low, found.high) == (1 / 2, 1)
+
+
+def test_draws_without_a_value_are_left_out_and_none_gives_nan() -> None:
+    def share(totals: Any) -> Any:
+        return ratio(totals[:, 0], totals[:, 1])
+
+    rare = np.array([[1.0, 1.0], *[[0.0, 0.0]] * 3])
+    found = total_estimates(rare, {"a": (share, 1)})["a"]
+    assert (found.value, found.low, found.high) == (1, 1, 1)
+    for counts in (np.zeros((3, 2)), np.zeros((0, 2)), np.array([[1.0, 2.0]])):
+        found = total_estimates(counts, {"a": (share, 0)})["a"]
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+
+
+def test_the_bootstrap_of_totals_is_that_of_means() -> None:
+    values = np.random.default_rng(1).integers(0, 5, 200).astype(float)
+    counts = np.stack([values, np.ones(200)], axis=1)
+    drawn = total_estimates(counts, {"a": (lambda t: ratio(t[:, 0], t[:, 1]), 200)})["a"]
+    plain = mean_estimate([*values])
+    assert drawn.value == plain.value
+    assert (drawn.low, drawn.high) == pytest.approx((plain.low, plain.high), abs=0.03)
