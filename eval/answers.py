@@ -45,9 +45,10 @@ class Record:
     def line(self) -> str:
         """Write the record as a line of JSON; an error has no text."""
         answer = self.answer
-        said = {"text": answer.text, "tokens": answer.tokens}
+        said: dict[str, object] = {"text": answer.text, "tokens": answer.tokens}
         outcome = said if answer.error is None else {"error": answer.error}
-        outcome |= {"off_label": True} if answer.off_label else {}
+        if answer.off_label:
+            outcome["off_label"] = True
         fields = {"key": self.key, "id": self.id, **outcome, "seconds": round(answer.seconds, 6)}
         return json.dumps(fields, ensure_ascii=False)
 

@@ -1,17 +1,18 @@
-"""Words of a caption in the form that CHAIR looks up: three readings, none of which needs a download.
+"""Words of a caption as CHAIR looks them up: three readings, none of which needs a download.
 
-CHAIR counts words, so its numbers depend on how "buses" becomes "bus". Each reading is a table of the
-forms of the words that matter, see `chair_words`; other words stay as they are, since nothing looks
-at them.
+CHAIR counts words, so its numbers depend on how "buses" becomes "bus". Each reading is a table of
+the forms of the words that matter, see `chair_words`; other words stay as they are, since nothing
+looks at them.
 
 - `pattern`: the singulars of clips/pattern @d25511f, as in LisaAnne/Hallucination @6e4d33c and
   Maxlinn/CHAIR-metric-standalone @640c507. It takes the s of "bus", "glass" and "tennis" for a
   plural's, so that a bus is never seen while two buses are.
 - `wordnet`: WordNet 3.0's lemmas by part of speech, as in shikiw/OPERA @61426ef, whose copies most
-  decoding papers use. "men" is a word of WordNet and stays; "vases" becomes "vas"; whoever is seated,
-  or skis, is counted as a chair or as skis. Verbs are told from nouns by rules over the neighbors,
-  which stand in for NLTK's tagger and were fitted to the totals of the three caption files that
-  OPERA released: those come out exactly, but nothing says how close other captions come.
+  decoding papers use. "men" is a word of WordNet and stays; "vases" becomes "vas"; whoever is
+  seated, or skis, is counted as a chair or as skis. Verbs are told from nouns by rules over the
+  neighbors, which stand in for NLTK's tagger and were fitted to the totals of the three caption
+  files that OPERA released: those come out exactly, but nothing says how close other captions
+  come.
 - `ours`, the default: regular and irregular plurals of nouns, nothing else. Orange is a fruit where
   no noun follows and no other color is near.
 """
@@ -52,7 +53,7 @@ def _plural(word: str) -> str:
 
 
 def _forms(vocabulary: Vocabulary) -> dict[str, str]:
-    """Regular and irregular plural -> the word, for every word that matters, and the word itself."""
+    """Regular and irregular plurals -> the word, for every word that matters, itself too."""
     words = [word for word in vocabulary.parts() if word != "knive"]
     return {_plural(word): word for word in words} | {word: word for word in words}
 
@@ -67,11 +68,31 @@ _WORDNET = _forms(OFFICIAL) | _BOTH | {"vases": "vas", "doggies": "doggy"}
 # Plurals of words that WordNet 3.0 doesn't have, and a noun the tagger takes for something else.
 _WORDNET |= {
     word: word
-    for word in (
-        "men bikers bluejays brindles coworkers firetrucks hairdryers lenovos longboards macbooks "
-        "netbooks paddleboats pitbulls riverboats sailboards scooters shortboards skimboards "
-        "smartphones soliders stovetops teddybears televisons"
-    ).split()
+    for word in [
+        "men",
+        "bikers",
+        "bluejays",
+        "brindles",
+        "coworkers",
+        "firetrucks",
+        "hairdryers",
+        "lenovos",
+        "longboards",
+        "macbooks",
+        "netbooks",
+        "paddleboats",
+        "pitbulls",
+        "riverboats",
+        "sailboards",
+        "scooters",
+        "shortboards",
+        "skimboards",
+        "smartphones",
+        "soliders",
+        "stovetops",
+        "teddybears",
+        "televisons",
+    ]
 }
 _OURS = _forms(OURS)
 
@@ -85,13 +106,43 @@ _VERBS += "ship sink skateboard ski snowboard spoon stool table telephone tie tr
 _DOUBLING = ("man", "pot", "ship")
 _BE = frozenset(("is", "are", "was", "were", "be", "been", "being"))
 _ADVERBS = frozenset(("also", "soon", "actively", "comfortably"))
-_PREPOSITIONS = frozenset("about at by for from in into like of on to with without".split())
+_PREPOSITIONS = frozenset(
+    ["about", "at", "by", "for", "from", "in", "into", "like", "of", "on", "to", "with", "without"]
+)
 _SUBJECTS = frozenset(
-    "person people man woman men women boy girl child children them , and or".split()
+    [
+        "person",
+        "people",
+        "man",
+        "woman",
+        "men",
+        "women",
+        "boy",
+        "girl",
+        "child",
+        "children",
+        "them",
+        ",",
+        "and",
+        "or",
+    ]
 )
-_CLOSED = _PREPOSITIONS | set(
-    ", . ; : ) and or down across up through over together around".split()
-)
+_CLOSED = _PREPOSITIONS | {
+    ",",
+    ".",
+    ";",
+    ":",
+    ")",
+    "and",
+    "or",
+    "down",
+    "across",
+    "up",
+    "through",
+    "over",
+    "together",
+    "around",
+}
 _CLOSED |= {"confidently", "having", "her", "his", "their", "its", "the", "a"}
 
 
@@ -154,9 +205,45 @@ def _is_verb(words: Sequence[str], index: int) -> bool:
     return before in _SUBJECTS or (after == "." and before not in _PREPOSITIONS)
 
 
-_COLORS = frozenset("red yellow green blue white black brown pink purple gray grey tan".split())
+_COLORS = frozenset(
+    [
+        "red",
+        "yellow",
+        "green",
+        "blue",
+        "white",
+        "black",
+        "brown",
+        "pink",
+        "purple",
+        "gray",
+        "grey",
+        "tan",
+    ]
+)
 _NO_FRUIT_BEFORE = frozenset(("is", "are", "in", "of", "bright", "dark", "light", "mostly"))
-_NO_NOUN = frozenset(". , ; : ! ? ) and or on in at by is are was were has".split())
+_NO_NOUN = frozenset(
+    [
+        ".",
+        ",",
+        ";",
+        ":",
+        "!",
+        "?",
+        ")",
+        "and",
+        "or",
+        "on",
+        "in",
+        "at",
+        "by",
+        "is",
+        "are",
+        "was",
+        "were",
+        "has",
+    ]
+)
 _NO_NOUN |= {"next", "near", "beside", "to", "with", "from", "that", "which", "sitting", "placed"}
 
 

@@ -19,7 +19,7 @@ BENCHMARKS = {
     "counterfacts": "short facts that a context confirms or contradicts; comes with the package",
     "nq-synth": "Natural Questions under a context that contradicts the world; read from a file",
     "pope": "whether an object is in the picture; POPE's files of questions and COCO pictures",
-    "scenes-chair": "captions of small pictures made by code; contralign scenes train makes a model for it",
+    "scenes-chair": "captions of small pictures made by code, see contralign scenes",
     "scenes-mme": "existence, count, color and position in such pictures",
     "scenes-pope": "whether something is in such pictures, asked as POPE does",
 }
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
         score_file(args)
     elif args.model is None or args.output is None:
         raise ValueError(
-            "eval asks a model and needs --model and --output, or scores a file and needs --answers."
+            "eval asks a model and needs --model and --output; or it scores --answers FILE."
         )
     else:
         ask_model(args)

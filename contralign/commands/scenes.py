@@ -58,9 +58,7 @@ def add_train_arguments(parser: Parser) -> None:
 
     add_config(parser)
     _add_output(parser)
-    parser.add_argument(
-        "--threads", type=positive, default=2, help="that compute; default: 2"
-    )
+    parser.add_argument("--threads", type=positive, default=2, help="that compute; default: 2")
     add_fields(parser, Recipe, "training")
     for name, part in _parts().items():
         add_fields(parser, part, name)

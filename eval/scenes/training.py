@@ -191,7 +191,7 @@ def _descend(
     for step in range(1, steps + 1):
         loss = loss_of()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
