@@ -45,8 +45,8 @@ class Record:
     def line(self) -> str:
         """Write the record as a line of JSON; an error has no text."""
         answer = self.answer
-        said: dict[str, object] = {"text": answer.text, "tokens": answer.tokens}
-        outcome = said if answer.error is None else {"error": answer.error}
+        said = {"text": answer.text, "tokens": answer.tokens}
+        outcome: dict[str, object] = said if answer.error is None else {"error": answer.error}
         if answer.off_label:
             outcome["off_label"] = True
         fields = {"key": self.key, "id": self.id, **outcome, "seconds": round(answer.seconds, 6)}
