@@ -1,12 +1,12 @@
 """What closed questions about pictures cost: ways to ask them against one `generate` a question.
 
-    python benchmarks/pope.py                # LLaVA around SmolLM2-135M's shape, random weights, CPU
+    python benchmarks/pope.py      # LLaVA around SmolLM2-135M's shape, random weights, CPU
 
-18 questions a picture, of which 10 differ, as POPE's three COCO files ask; 576 tokens a picture. All
-ways are held to two labels and must give the same answers before a time is printed; the labels are
-the two words of which random weights prefer now the one, now the other. The tower that sees is a
-token one: a real one would make sharing a picture worth more. Times are process CPU
-time of one thread, the best of all rounds.
+18 questions a picture, of which 10 differ, as POPE's three COCO files ask; 576 tokens a picture.
+All ways are held to two labels and must give the same answers before a time is printed; the labels
+are the two words of which random weights prefer now the one, now the other. The tower that sees is
+a token one: a real one would make sharing a picture worth more. Times are process CPU time of one
+thread, the best of all rounds.
 
 - one at a time: `generate`, a question a call, as published scripts do
 - batched: `generate`, all questions of a picture in one call

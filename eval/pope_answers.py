@@ -1,8 +1,8 @@
 """Answers of others to POPE's questions: matched by number or by image and question, all or none.
 
-Official answer files have `question` and `answer`, LLaVA's and VCD's `question_id`, `prompt`, `text`
-and perhaps `image`, our own `id` and `text`. Official scripts pair lines by position and stop at
-the shorter file, so a file of another version gives a number that means nothing.
+Official answer files have `question` and `answer`, LLaVA's and VCD's `question_id`, `prompt`,
+`text` and perhaps `image`, our own `id` and `text`. Official scripts pair lines by position and
+stop at the shorter file, so a file of another version gives a number that means nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """English text into words, as NLTK's `word_tokenize` does with lower-cased captions.
 
 The conventions of the Penn Treebank: marks are words of their own, contractions are split, and a
-period only at the end of a sentence. Sentences end as Punkt has them end in text without capitals: a
-period after an abbreviation, an initial or a number doesn't end one.
+period only at the end of a sentence. Sentences end as Punkt has them end in text without capitals:
+a period after an abbreviation, an initial or a number doesn't end one.
 """
 
 from __future__ import annotations

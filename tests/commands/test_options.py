@@ -19,7 +19,7 @@ from contralign.commands.options import (
     positive,
 )
 from contralign.commands.parser import Parser
-from contralign.eval import model as language_model
+from contralign.eval import loading
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def test_positive_refuses(text: str) -> None:
 
 
 def test_the_dtypes_are_those_of_the_model() -> None:
-    assert DTYPES == language_model.DTYPES
+    assert DTYPES == loading.DTYPES
 
 
 def model_args(*words: str) -> argparse.Namespace:

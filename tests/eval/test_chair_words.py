@@ -9,13 +9,13 @@ from contralign.eval.chair_words import OBJECTS, OFFICIAL, OURS
 
 
 def test_phrases_are_read_as_one_word_from_left_to_right() -> None:
-    said = "a baby elephant near stop sign sign and toilet seat".split()
+    said = ["a", "baby", "elephant", "near", "stop", "sign", "sign", "and", "toilet", "seat"]
     assert OFFICIAL.merged(said) == ["a", "elephant", "near", "stop sign", "sign", "and", "toilet"]
     assert OFFICIAL.merged([]) == []
 
 
 def test_only_ours_reads_three_words_as_one() -> None:
-    said = "stove top oven".split()
+    said = ["stove", "top", "oven"]
     assert OFFICIAL.merged(said) == said
     assert OURS.merged(said) == ["stove top oven"]
 

@@ -95,7 +95,7 @@ def test_an_answer_does_not_depend_on_what_it_shares(model: LanguageModel) -> No
 def test_calibration_weighs_labels_and_writes_nothing(model: LanguageModel) -> None:
     said = model.answers(asks("labels"), parse("calibration"), SEEDS)
     assert {answer.text for answer in said} <= {*LABELS}
-    with pytest.raises(ValueError, match="generates no text. Use reading='labels'"):
+    with pytest.raises(ValueError, match=r"generates no text\. Use reading='labels'"):
         model.check(asks("first-token"), parse("calibration"))
 
 

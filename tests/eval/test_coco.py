@@ -89,7 +89,7 @@ def test_other_ground_truth_is_refused(tmp_path: Path, text: str, complaint: str
 
 
 def test_no_ground_truth_is_an_error_that_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="got truth=None.*contralign coco"):
+    with pytest.raises(ValueError, match=r"got truth=None.*contralign coco"):
         read_truth(None)
     with pytest.raises(FileNotFoundError, match=r"absent is no file.*contralign coco"):
         read_truth(tmp_path / "absent")

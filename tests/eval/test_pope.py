@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from align_vlms import picture
 from PIL import Image
 from vlms import family
