@@ -1,6 +1,6 @@
 """What closed questions about pictures cost: ways to ask them against one `generate` a question.
 
-    python benchmarks/pope.py               # LLaVA around SmolLM2-135M's shape, random weights, CPU
+    python benchmarks/pope.py      # LLaVA around SmolLM2-135M's shape, random weights, CPU
 
 18 questions a picture, of which 10 differ, as POPE's three COCO files ask; 576 tokens a picture.
 All ways are held to two labels and must give the same answers before a time is printed; the labels

@@ -64,6 +64,7 @@ class Contrast:
         self.length = self.prompt_length = 0
         self.drafting = False
         self.logits: list[Tensor] = []
+        self.scores: Tensor
 
     def check_room(self, length: int, config: GenerationConfig) -> None:
         """Refuse prompts that outgrow a context before anything is read.
@@ -109,8 +110,15 @@ class Contrast:
         contrasts = contrasts + exit_logits(self.base, outputs, self.exits, self.count)
         self.logits = aligned(expert, contrasts, self.places)
         steps = torch.arange(self.count, device=expert.device) + self.length - self.prompt_length
-        outputs.logits = self.method.at(steps[:, None])(*self.logits)
+        self.scores = outputs.logits = self.method.at(steps[:, None])(*self.logits)
         return outputs
+
+    def ruled_out(self, length: int, scores: Tensor) -> Tensor:
+        """The tokens that the rule gave `-inf` after `length` ids, none if that is not at hand."""
+        position = length - self.length
+        if not 0 <= position < self.count:
+            return torch.zeros_like(scores, dtype=torch.bool)
+        return self.scores[:, position].isneginf().to(scores.device)
 
     def again(self, length: int, allowed: Tensor) -> Tensor | None:
         """Apply the rule anew where only some tokens are allowed.

@@ -48,7 +48,10 @@ def open_image(value: Any) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _rgb(source if isinstance(source, Image.Image) else Image.open(source))
+            if isinstance(source, Image.Image):
+                return _rgb(source)
+            with Image.open(source) as image:  # closed at once, broken ones too
+                return _rgb(image)
     except (
         OSError,
         SyntaxError,  # a broken PNG

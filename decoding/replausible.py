@@ -34,7 +34,7 @@ class NoPlaces(LogitsProcessor):
 class Replausible(LogitsProcessor):
     """Runs after the last ban and before temperature and top-p.
 
-    Where a row has no token left, the processors before it run a second time on that step.
+    Where a row has no token left that the rule keeps, the processors before it run a second time.
 
     Args:
         contrast: Holds the rule and the raw logits of the step.
@@ -50,7 +50,9 @@ class Replausible(LogitsProcessor):
             return scores
         # remove_invalid_values writes the smallest number for -inf.
         least = torch.finfo(scores.dtype).min
-        dead = (scores <= least).all(-1, keepdim=True)
+        # prefix_allowed_tokens_fn gives tokens that the rule ruled out a score of 0 again.
+        ruled_out = self.contrast.ruled_out(input_ids.shape[1], scores)
+        dead = (ruled_out | (scores <= least)).all(-1, keepdim=True)
         if not dead.any():
             return scores
         allowed = self.before(input_ids, torch.zeros_like(scores)) > least

@@ -46,9 +46,8 @@ class Record:
         """Write the record as a line of JSON; an error has no text."""
         answer = self.answer
         said = {"text": answer.text, "tokens": answer.tokens}
-        outcome: dict[str, object] = said if answer.error is None else {"error": answer.error}
-        if answer.off_label:
-            outcome["off_label"] = True
+        said |= {"off_label": True} if answer.off_label else {}
+        outcome = said if answer.error is None else {"error": answer.error}
         fields = {"key": self.key, "id": self.id, **outcome, "seconds": round(answer.seconds, 6)}
         return json.dumps(fields, ensure_ascii=False)
 

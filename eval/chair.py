@@ -2,15 +2,14 @@
 
 Rohrbach et al. 2018, "Object Hallucination in Image Captioning", arXiv 1809.02156. CHAIRs is the
 share of captions that name such an object, CHAIRi the share of such among all objects named, each
-as often as it is named. Recall is the share of a picture's objects that its caption names,
-precision and F1 are of each caption's different objects (LALBJ/PAI @9bbd8bd), all as ratios of
+as often as it is named. Recall is the share of a picture's objects that its caption names;
+precision and F1 are of each caption's different objects (LALBJ/PAI @9bbd8bd); all are ratios of
 sums.
 
 A picture's objects are those of its COCO instances and of its five reference captions, see `coco`.
 Captions are read as a named script does, see `lemmas`; `ours` is the default. It finds words in
 captions that ground truth made by the scripts' reading never has, as "cheesecake": make the ground
-truth with the same reading. Papers draw 500 pictures each, and never the same: a report holds
-which.
+truth with the same reading. Papers draw 500 pictures each, never the same: a report says which.
 """
 
 from __future__ import annotations

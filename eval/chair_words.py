@@ -2,8 +2,8 @@
 
 The words are those of LisaAnne/Hallucination @6e4d33c (`data/synonyms.txt`, BSD-2-Clause), the
 phrases those of its `utils/chair.py`. The script never finds some of the words it lists: two carry
-a blank, one an upper-case letter, one has three words where it looks at two. `OFFICIAL` leaves
-them unfound, `OURS` finds them, knows "hair dryer", and takes no phone booth for a phone.
+a blank, one an upper-case letter, one has three words where it looks at two. `OFFICIAL` leaves them
+unfound, `OURS` finds them, knows "hair dryer", and takes no phone booth for a phone.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 "Yes" is positive. Where a measure has no value, as the precision of someone who never says yes, it
 is NaN, never an error and never 0. The mean over groups (POPE's splits) is the unweighted one that
-papers report. Intervals: Wilson's for shares of one group's rows; for F1 and for means over groups
-a bootstrap that draws images whole, since POPE asks about each six times a split, and asks the
+papers report. Intervals: Wilson's for shares of one group's rows; for F1 and means over groups a
+bootstrap that draws images whole, since POPE asks about each six times a split, and asks the
 questions whose answer is yes in every split again.
 """
 

@@ -1,4 +1,4 @@
-"""Words of a caption as CHAIR looks them up: three readings, none of which needs a download.
+"""Words of a caption in the form that CHAIR looks up: three readings, without any download.
 
 CHAIR counts words, so its numbers depend on how "buses" becomes "bus". Each reading is a table of
 the forms of the words that matter, see `chair_words`; other words stay as they are, since nothing
@@ -11,8 +11,7 @@ looks at them.
   decoding papers use. "men" is a word of WordNet and stays; "vases" becomes "vas"; whoever is
   seated, or skis, is counted as a chair or as skis. Verbs are told from nouns by rules over the
   neighbors, which stand in for NLTK's tagger and were fitted to the totals of the three caption
-  files that OPERA released: those come out exactly, but nothing says how close other captions
-  come.
+  files that OPERA released: those come out exactly, but nothing says how close other captions come.
 - `ours`, the default: regular and irregular plurals of nouns, nothing else. Orange is a fruit where
   no noun follows and no other color is near.
 """
@@ -53,9 +52,13 @@ def _plural(word: str) -> str:
 
 
 def _forms(vocabulary: Vocabulary) -> dict[str, str]:
-    """Regular and irregular plurals -> the word, for every word that matters, itself too."""
+    """Plural -> the word, and the word itself, for every word that matters."""
     words = [word for word in vocabulary.parts() if word != "knive"]
     return {_plural(word): word for word in words} | {word: word for word in words}
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
 
 
 _BOTH = {"children": "child", "oxen": "ox", "skis": "ski", "sports": "sport"}
@@ -64,91 +67,35 @@ _PATTERN |= {"people": "person", "bus": "bu", "airbus": "airbu", "minibus": "min
 _PATTERN |= {"glass": "glas", "tennis": "tenni", "ties": "ty", "canoes": "cano", "magpies": "magpy"}
 _PATTERN |= {word: word for word in ("collies", "doggies", "thieves")}
 
+# Plurals of words that WordNet 3.0 doesn't have, and "scooters", fitted with the rules below.
+_NO_PLURALS = _set(
+    "men bikers bluejays brindles coworkers firetrucks hairdryers lenovos longboards macbooks "
+    "netbooks paddleboats pitbulls riverboats sailboards scooters shortboards skimboards "
+    "smartphones soliders stovetops teddybears televisons"
+)
 _WORDNET = _forms(OFFICIAL) | _BOTH | {"vases": "vas", "doggies": "doggy"}
-# Plurals of words that WordNet 3.0 doesn't have, and a noun the tagger takes for something else.
-_WORDNET |= {
-    word: word
-    for word in [
-        "men",
-        "bikers",
-        "bluejays",
-        "brindles",
-        "coworkers",
-        "firetrucks",
-        "hairdryers",
-        "lenovos",
-        "longboards",
-        "macbooks",
-        "netbooks",
-        "paddleboats",
-        "pitbulls",
-        "riverboats",
-        "sailboards",
-        "scooters",
-        "shortboards",
-        "skimboards",
-        "smartphones",
-        "soliders",
-        "stovetops",
-        "teddybears",
-        "televisons",
-    ]
-}
+_WORDNET |= {word: word for word in _NO_PLURALS}
 _OURS = _forms(OURS)
 
-_VERBS = (
+_VERBS = _set(
     "backpack bicycle bike book bow bottle canoe chair clock couch duck ferry fork horse kayak "
-)
-_VERBS += (
     "knife man microwave monitor motorbike motorcycle park phone plane pot purse sandwich seat "
+    "ship sink skateboard ski snowboard spoon stool table telephone tie train truck"
 )
-_VERBS += "ship sink skateboard ski snowboard spoon stool table telephone tie train truck"
 _DOUBLING = ("man", "pot", "ship")
-_BE = frozenset(("is", "are", "was", "were", "be", "been", "being"))
-_ADVERBS = frozenset(("also", "soon", "actively", "comfortably"))
-_PREPOSITIONS = frozenset(
-    ["about", "at", "by", "for", "from", "in", "into", "like", "of", "on", "to", "with", "without"]
+_BE = _set("is are was were be been being")
+_ADVERBS = _set("also soon actively comfortably")
+_PREPOSITIONS = _set("about at by for from in into like of on to with without")
+_SUBJECTS = _set("person people man woman men women boy girl child children them , and or")
+_CLOSED = _PREPOSITIONS | _set(
+    ", . ; : ) and or down across up through over together around confidently having her his their "
+    "its the a"
 )
-_SUBJECTS = frozenset(
-    [
-        "person",
-        "people",
-        "man",
-        "woman",
-        "men",
-        "women",
-        "boy",
-        "girl",
-        "child",
-        "children",
-        "them",
-        ",",
-        "and",
-        "or",
-    ]
-)
-_CLOSED = _PREPOSITIONS | {
-    ",",
-    ".",
-    ";",
-    ":",
-    ")",
-    "and",
-    "or",
-    "down",
-    "across",
-    "up",
-    "through",
-    "over",
-    "together",
-    "around",
-}
-_CLOSED |= {"confidently", "having", "her", "his", "their", "its", "the", "a"}
 
 
 def _participles() -> dict[str, str]:
     found = {"tying": "tie"}
-    for verb in _VERBS.split():
+    for verb in _VERBS:
         stem = verb + verb[-1] if verb in _DOUBLING else verb.removesuffix("e")
         found |= {f"{stem}ing": verb, f"{stem}ed": verb}
     return found
@@ -205,46 +152,12 @@ def _is_verb(words: Sequence[str], index: int) -> bool:
     return before in _SUBJECTS or (after == "." and before not in _PREPOSITIONS)
 
 
-_COLORS = frozenset(
-    [
-        "red",
-        "yellow",
-        "green",
-        "blue",
-        "white",
-        "black",
-        "brown",
-        "pink",
-        "purple",
-        "gray",
-        "grey",
-        "tan",
-    ]
+_COLORS = _set("red yellow green blue white black brown pink purple gray grey tan")
+_NO_FRUIT_BEFORE = _set("is are in of bright dark light mostly")
+_NO_NOUN = _set(
+    ". , ; : ! ? ) and or on in at by is are was were has next near beside to with from that which "
+    "sitting placed"
 )
-_NO_FRUIT_BEFORE = frozenset(("is", "are", "in", "of", "bright", "dark", "light", "mostly"))
-_NO_NOUN = frozenset(
-    [
-        ".",
-        ",",
-        ";",
-        ":",
-        "!",
-        "?",
-        ")",
-        "and",
-        "or",
-        "on",
-        "in",
-        "at",
-        "by",
-        "is",
-        "are",
-        "was",
-        "were",
-        "has",
-    ]
-)
-_NO_NOUN |= {"next", "near", "beside", "to", "with", "from", "that", "which", "sitting", "placed"}
 
 
 def _is_fruit(words: Sequence[str], index: int) -> bool:

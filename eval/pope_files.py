@@ -72,7 +72,8 @@ def read_questions(path: Path, split: str) -> list[Row]:
         split: What the rows' `split` says, and their ids begin with.
 
     Returns:
-        Rows: `id`, `question_id`, `image`, `question`, `label` ("yes" or "no"), `gold`, `split`.
+        Rows with `id`, `question_id`, `image`, `question`, `label` and `gold` ("yes" or "no"),
+        `split`.
 
     Raises:
         OSError: The file can't be read.

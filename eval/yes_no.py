@@ -3,15 +3,15 @@
 "Yes" is the positive class. The rules are read off the scripts they are named after; they differ on
 the very texts that decide between methods, so a number without its parser's name means little.
 
-- `official`: AoiDragon/POPE @08d957b `evaluate.py`, LLaVA's too. The first sentence, commas
-  removed; "No", "no" or "not" among its words is no, everything else, nothing included, is yes.
+- `official`: AoiDragon/POPE @08d957b `evaluate.py`, LLaVA's too. The first sentence without commas;
+  "No", "no" or "not" among its words is no, everything else, nothing included, is yes.
 - `vcd`: DAMO-NLP-SG/VCD @d6568ff. The verdict depends on the label: yes-questions want the letters
   "yes", no-questions the letters "no", which "snowboard" and "know" have.
 - `opera`: shikiw/OPERA @61426ef. "No", "no", "NO", "not" or a word on "n't" anywhere is no.
-- `repope`: YanNeu/RePOPE @bcf22e5. The letters "yes", else the letters "no"; other texts are
-  dropped from every denominator.
+- `repope`: YanNeu/RePOPE @bcf22e5. The letters "yes", else the letters "no"; others are dropped
+  from every denominator.
 - `lmms`: EvolvingLMMs-Lab/lmms-eval @75571cf. The text must be "yes" or "no" and nothing else;
-  other texts count as wrong, but not against recall. Its own yes ratio is that of the labels.
+  others count as wrong, but not against recall. Its own yes ratio is that of the labels.
 - `vlmevalkit`: open-compass/VLMEvalKit @e8e78f0. The word "yes" or the word "no", but not both;
   other texts count as wrong.
 - `ours`, the default: the opening word if it is a yes or a no; else negation or affirmation if the

@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> None:
         score_file(args)
     elif args.model is None or args.output is None:
         raise ValueError(
-            "eval asks a model and needs --model and --output; or it scores --answers FILE."
+            "eval asks a model and needs --model and --output, or scores a file and needs "
+            "--answers."
         )
     else:
         ask_model(args)

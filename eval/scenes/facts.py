@@ -14,7 +14,8 @@ from .world import GRID, Scene
 
 ABOUT = ("existence", "count", "color", "position")
 NUMBERS = ("one", "two", "three", "four", "five")
-SIDES = ("left", "right", "top", "bottom")
+SIDES = ("top", "bottom", "left", "right")
+MIDDLE = "middle"
 DETAIL = "Please describe this image in detail."
 DESCRIBE = "Describe this image."
 SHORT = " Please answer yes or no."
@@ -86,13 +87,15 @@ def pair(scene: Scene, about: str, dice: random.Random) -> tuple[Question, Quest
 
 
 def lookup(scene: Scene, dice: random.Random) -> tuple[str, str]:
-    """Ask for the color or the number of a kind that is there, and answer."""
-    kind = dice.choice(scene.kinds)
-    things = scene.of(kind)
-    if dice.random() < 0.5:
-        verb, name = ("is", kind) if len(things) == 1 else ("are", KINDS[kind].plural)
-        return f"What color {verb} the {name} in the image?", f"{things[0].color}."
-    return f"How many {KINDS[kind].plural} are in the image?", f"{NUMBERS[len(things) - 1]}."
+    """Ask for the color, the number or the place of a kind that is there, and answer."""
+    kind, about = dice.choice(scene.kinds), dice.choice(ABOUT[1:])
+    things, plural = scene.of(kind), KINDS[kind].plural
+    if about == "count":
+        return f"How many {plural} are in the image?", f"{NUMBERS[len(things) - 1]}."
+    named = f"is the {kind}" if len(things) == 1 else f"are the {plural}"
+    if about == "position" and len(things) == 1:
+        return f"Where {named} in the image?", f"{' '.join(_sides(things[0].place)) or MIDDLE}."
+    return f"What color {named} in the image?", f"{things[0].color}."
 
 
 def caption(scene: Scene, dice: random.Random) -> str:
@@ -134,4 +137,4 @@ def _sides(place: int) -> list[str]:
     row, column = divmod(place, GRID)
     across = {0: "left", GRID - 1: "right"}.get(column)
     along = {0: "top", GRID - 1: "bottom"}.get(row)
-    return [side for side in (across, along) if side]
+    return [side for side in (along, across) if side]

@@ -38,15 +38,15 @@ class Syllabus:
     Attributes:
         captions: Share of turns that ask for a caption.
         existence: Share of turns that ask whether there is such a thing.
-        lookup: Share of turns that ask for a color or a number.
+        lookup: Share of turns that ask for a color, a number or a place.
         text: Share of turns that are about the world and no picture.
         unseen: Share of the other turns that are asked without their picture.
         yes: How likely the answer to a question about existence is yes.
     """
 
-    captions: float = 0.3
-    existence: float = 0.3
-    lookup: float = 0.2
+    captions: float = 0.25
+    existence: float = 0.25
+    lookup: float = 0.25
     text: float = 0.04
     unseen: float = 0.12
     yes: float = 0.5

@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from .facts import DESCRIBE, DETAIL, NUMBERS, SHORT, SIDES
+from .facts import DESCRIBE, DETAIL, MIDDLE, NUMBERS, SHORT, SIDES
 from .kinds import COLORS, KINDS
 from .pictures import CELL, SIDE
 
@@ -158,8 +158,8 @@ def _words() -> Iterator[str]:
         "the on side of image",
         "There is and , There are a an",
         *(DETAIL, DESCRIBE, SHORT),
-        "What color is usually seen with How many are",
-        " ".join([*NUMBERS, *SIDES, *COLORS, EMPTY]),
+        "What color is usually seen with How many Where are",
+        " ".join([*NUMBERS, *SIDES, MIDDLE, *COLORS, EMPTY]),
         " ".join(f"{kind.name} {kind.plural}" for kind in KINDS.values()),
     ]
     for text in texts:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from contralign import eval as measuring
 from contralign.cli import build_parser, main
@@ -49,7 +50,10 @@ def test_every_config_is_of_the_benchmark_it_is_named_after(file: Path) -> None:
         ["eval", file.stem, f"--config={file}", "--model=m", "--output=o"]
     )
     assert [one.label for one in parse_list(args.methods)][:2] == ["greedy", "sample"]
-    measuring.BENCHMARKS[file.stem](truncation=args.truncation)
+    kind = measuring.BENCHMARKS[file.stem]
+    assert made(kind, args).name == file.stem
+    written = yaml.safe_load(file.read_text())
+    assert {*written} >= {"methods", "batch_size", "seed"}
 
 
 def test_runs_reports_and_resumes(

@@ -69,3 +69,15 @@ def test_bans_that_leave_no_token_are_an_error(llama, batch):
     everything = list(range(128))
     with pytest.raises(ValueError, match="leave no token at all to rows"):
         generate(llama, batch, ONE, max_new_tokens=1, do_sample=False, suppress_tokens=everything)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_an_allowed_list_leaves_its_most_plausible_token(beams, llama, batch):
+    """transformers makes ties of 0 of a list whose tokens are all ruled out."""
+    allowed = [set(range(128)) - {token} - set(range(40)) for token in firsts(llama, batch)]
+    options = {"max_new_tokens": 1, "do_sample": False, "num_beams": beams}
+    options["prefix_allowed_tokens_fn"] = lambda row, ids: sorted(allowed[row])
+    found = generate(llama, batch, ONE, **options)[:, -1].tolist()
+    for row, token in enumerate(found):
+        banned = [x for x in range(128) if x not in allowed[row]]
+        assert token == best_allowed(llama, batch, banned)[row]

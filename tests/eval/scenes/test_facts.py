@@ -46,13 +46,14 @@ def test_questions(question: object, text: str, label: str) -> None:
     assert (question.text, question.label) == (text, label)  # type: ignore[attr-defined]
 
 
-def test_colors_and_numbers_are_looked_up() -> None:
-    asked = {lookup(SCENE, random.Random(seed)) for seed in range(40)}
+def test_colors_numbers_and_places_are_looked_up() -> None:
+    asked = {lookup(SCENE, random.Random(seed)) for seed in range(60)}
     assert asked == {
         ("What color are the cups in the image?", "red."),
         ("What color is the ball in the image?", "blue."),
         ("How many cups are in the image?", "two."),
         ("How many balls are in the image?", "one."),
+        ("Where is the ball in the image?", "bottom."),
     }
 
 
