@@ -19,6 +19,7 @@ from .yes_no import PARSERS, parse
 
 __all__ = [
     "BENCHMARKS",
+    "PARSERS",
     "Answer",
     "Answerer",
     "Ask",
@@ -30,7 +31,6 @@ __all__ = [
     "LanguageModel",
     "NQSynth",
     "Outcome",
-    "PARSERS",
     "Paired",
     "Pope",
     "Row",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +65,3 @@ def save(model: Any, processor: Any, recipe: Recipe, folder: Path, command: str)
         recipe=json.dumps(asdict(recipe), indent=2),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def shipped() -> Path:
-    """The folder of the model that comes with the package."""
-    return Path(str(files(__package__) / "weights"))
