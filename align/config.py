@@ -19,6 +19,8 @@ AT_LEAST_1 = (
     *("ref_model_sync_steps", "eval_samples_max_new_tokens"),
 )
 AT_LEAST_0 = ("learning_rate", "weight_decay", "max_grad_norm")
+# Best where they are lowest; transformers knows that of losses alone.
+LOW = ("kl", "runtime")
 REFERENCES = ("base", "adapter", "cached", "none")
 
 
@@ -102,6 +104,8 @@ class PreferenceConfig(TrainingArguments):
                 "load_best_model_at_end compares evaluations, got eval_strategy: no. Set it to "
                 "steps or epoch, or leave load_best_model_at_end out."
             )
+        if self.greater_is_better is None and (self.metric_for_best_model or "").endswith(LOW):
+            self.greater_is_better: bool | None = False
         self._choose_precision()
         if self.activation_checkpointing is None:
             self.activation_checkpointing = bool(self.gradient_checkpointing)

@@ -208,3 +208,24 @@ def test_every_option_of_ours_is_explained(kind: type) -> None:
     assert own - {"activation_checkpointing", "activation_checkpointing_kwargs"} == set(
         attributes(kind)
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "given", "better"),
+    [
+        ("rewards/margins", None, True),
+        ("loss", None, False),
+        ("kl", None, False),
+        ("eval_kl", None, False),
+        ("kl", True, True),
+    ],
+)
+def test_the_best_kl_is_the_lowest(metric: str, given: bool | None, better: bool) -> None:
+    made = DPOConfig(
+        "out",
+        use_cpu=True,
+        eval_strategy="epoch",
+        metric_for_best_model=metric,
+        greater_is_better=given,
+    )
+    assert made.greater_is_better is better
