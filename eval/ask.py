@@ -10,6 +10,8 @@ from .statistics import Estimate
 
 Row = Mapping[str, Any]
 
+LESS_IS_BETTER = frozenset(("chairs",))
+"""The headline metrics of which less is better."""
 READINGS = ("text", "first-token", "labels")
 
 

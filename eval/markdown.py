@@ -45,6 +45,8 @@ def summary_line(report: Report) -> str:
 def notes(report: Report) -> list[str]:
     """Say what is missing: baselines, and rows without an answer or a value."""
     said = []
+    if report["less_is_better"]:
+        said.append(f"Less is better: a row is won where its {report['metric']} is below greedy's.")
     if report["missing_baselines"]:
         said.append(f"Baselines not run: {', '.join(report['missing_baselines'])}.")
     for method in report["methods"]:

@@ -87,11 +87,12 @@ def _examples(report: Report) -> str:
         return ""
     shown, total = len(disagreements["shown"]), disagreements["total"]
     intro = f"All {total} rows." if shown == total else f"{shown} of {total} rows, evenly spaced."
-    cards = "\n".join(_example(example) for example in disagreements["shown"])
+    best = 0 if report["less_is_better"] else 1
+    cards = "\n".join(_example(example, best) for example in disagreements["shown"])
     return f"<h2>Where the methods disagree</h2>\n<p>{intro}</p>\n{cards}"
 
 
-def _example(example: Mapping[str, Any]) -> str:
+def _example(example: Mapping[str, Any], best: int) -> str:
     gold = example["gold"]
     expected = ", ".join(map(str, gold)) if isinstance(gold, list) else gold
     said = (
@@ -101,7 +102,7 @@ def _example(example: Mapping[str, Any]) -> str:
     )
     shown = "".join(f'<img src="{escape(uri)}" alt="picture">' for uri in example["images"])
     pictures = f'<div class="pictures">{shown}</div>' if shown else ""
-    answers = "".join(_answer(answer) for answer in example["answers"])
+    answers = "".join(_answer(answer, best) for answer in example["answers"])
     return (
         f'<div class="example"><div class="id">{escape(example["id"])}</div>{pictures}'
         f'<div class="prompt">{escape(example["prompt"])}</div>{said}'
@@ -109,9 +110,9 @@ def _example(example: Mapping[str, Any]) -> str:
     )
 
 
-def _answer(answer: Mapping[str, Any]) -> str:
+def _answer(answer: Mapping[str, Any], best: int) -> str:
     value = answer["value"]
-    verdict = "none" if value is None else {0: "wrong", 1: "right"}.get(value, "partly")
+    verdict = "none" if value is None else {best: "right", 1 - best: "wrong"}.get(value, "partly")
     failed = answer["error"] is not None
     text = f"error: {answer['error']}" if failed else answer["text"].strip()
     shown = "" if failed else "unparsed" if value is None else f"{value:.3g}"

@@ -12,20 +12,21 @@ import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
+from .ask import LESS_IS_BETTER
 from .folder import replace_text
 from .machine import machine, versions
 from .markdown import markdown
 from .page import page
 from .plan import Item
 from .runner import Outcome, RunResult, missing_baselines
-from .statistics import holm, paired
+from .statistics import Paired, holm, paired
 from .thumbnails import thumbnails
 
 SHOWN = 30
@@ -67,6 +68,7 @@ def build_report(result: RunResult, command: str) -> dict[str, Any]:
     report = {
         "benchmark": result.benchmark.name,
         "metric": result.benchmark.metric,
+        "less_is_better": result.benchmark.metric in LESS_IS_BETTER,
         "rows": len(result.items),
         "methods": [
             _method(outcome) | {"against_greedy": against.get(outcome.decoding.label)}
@@ -110,9 +112,15 @@ def _against_greedy(result: RunResult) -> dict[str, dict[str, Any]]:
     tests = {}
     for label, mine in values.items():
         both = [row for row in mine if row in greedy]
-        tests[label] = paired([mine[row] for row in both], [greedy[row] for row in both])
+        test = paired([mine[row] for row in both], [greedy[row] for row in both])
+        tests[label] = _turned(test) if result.benchmark.metric in LESS_IS_BETTER else test
     adjusted = holm({label: test.p for label, test in tests.items()})
     return {label: {**asdict(test), "p_holm": adjusted[label]} for label, test in tests.items()}
+
+
+def _turned(test: Paired) -> Paired:
+    """Call it a win to have less."""
+    return replace(test, wins=test.losses, losses=test.wins)
 
 
 def _values(outcome: Outcome, metric: str) -> dict[str, float]:

@@ -15,8 +15,8 @@ from contralign.decoding import ICD, encode, generate, parse, processor
 from contralign.decoding.ritual_plus import _ASKED, _LISTED, choice
 
 STEPS = 6
-GREEDY = {"max_new_tokens": STEPS, "do_sample": False}
-SAMPLE = {"max_new_tokens": STEPS, "do_sample": True, "top_k": 0}
+GREEDY: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": False}
+SAMPLE: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": True, "top_k": 0}
 SEEDS = [5, 2**62]
 
 # A row of two pictures and a row of one, of unequal sizes and prompts.

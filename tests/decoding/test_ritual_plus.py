@@ -40,15 +40,16 @@ def test_a_reply_names_a_transformation_or_none(reply: str, name: str | None) ->
 def test_the_model_is_shown_the_question_and_the_list() -> None:
     reader = family("LLaVA-1.5")[1]
     system = {"role": "system", "content": "Be brief."}
-    (kept, last) = _asking(reader, [system, *prompt(reader, ROWS[1])])
+    asking: Any = _asking
+    (kept, last) = asking(reader, [system, *prompt(reader, ROWS[1])])
     assert kept == system
     assert [part["type"] for part in last["content"]] == ["image", "image", "text"]
     text = last["content"][-1]["text"]
     assert text.startswith("Question: Why?\n")
     assert "1. horizontal flip\n2. vertical flip\n3. rotation\n" in text
     assert "the most positive transformation that helps answer questions more accurately" in text
-    assert _asking(reader, "<image>\nWhy?").startswith("<image>\nQuestion: Why?\n")
-    (bare,) = _asking(reader, [{"role": "user", "content": "Why?"}])
+    assert asking(reader, "<image>\nWhy?").startswith("<image>\nQuestion: Why?\n")
+    (bare,) = asking(reader, [{"role": "user", "content": "Why?"}])
     assert bare["content"].startswith("Question: Why?\n")
 
 
@@ -68,7 +69,7 @@ def test_the_pictures_are_transformed_as_the_model_said(name: str, monkeypatch: 
     expected = transformed(reader, messages, images, names, [1, 2])
     assert torch.equal(branch["pixel_values"], expected["pixel_values"])
     inputs = encode(reader, messages, images)
-    options = {"max_new_tokens": 3, "do_sample": False}
+    options: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False}
     ids = generate(model, inputs, RITUALPlus(), branch, **options)
     assert not torch.equal(ids, generate(model, inputs, Plain(), **options))
 

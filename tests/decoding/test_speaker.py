@@ -13,7 +13,7 @@ from vlms import EYES, family
 from contralign.decoding import CAD, VCD, VDD, DoLa, Plain, encode, generate, wrap
 from contralign.decoding.speaker import hands_over, speaker
 
-GREEDY = {"max_new_tokens": 5, "do_sample": False}
+GREEDY: dict[str, Any] = {"max_new_tokens": 5, "do_sample": False}
 
 
 @pytest.fixture

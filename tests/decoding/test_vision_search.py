@@ -18,7 +18,7 @@ from contralign.decoding import CAD, M3ID, VCD, Plain, encode, first_token, gene
 from contralign.decoding.vocabulary import aligned
 
 SOME = ["LLaVA-1.5", "Qwen2.5-VL", "Idefics3", "Gemma 3", "InstructBLIP"]
-BEAMS = {"num_beams": 3, "return_dict_in_generate": True, "output_scores": True}
+BEAMS: dict[str, Any] = {"num_beams": 3, "return_dict_in_generate": True, "output_scores": True}
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -27,7 +27,9 @@ def test_beams_sum_the_log_probs_of_the_rule(name: str, method: str) -> None:
     case = Setting(name, method)
     options = {**GREEDY, **BEAMS, "length_penalty": 0.0}
     given = (case.model, case.inputs, case.method, case.branch)
-    found = [generate(*given, execution, **options) for execution in ("merged", "sequential")]
+    found: list[Any] = [
+        generate(*given, execution, **options) for execution in ("merged", "sequential")
+    ]
     added = processor(*given)
     found.append(case.model.generate(**case.inputs, **options, logits_processor=[added]))
     assert case.new(found[0].sequences) == case.new(found[1].sequences)
@@ -102,7 +104,7 @@ def test_drafts_of_several_tokens_are_at_steps_of_their_own(name: str) -> None:
     messages = [prompt(case.processor, (text, images))]
     inputs = encode(case.processor, messages, [images])
     branch = case.method.branches(case.processor, messages, [images])
-    options = {"max_new_tokens": 12, "do_sample": False}
+    options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False}
     plain = generate(case.model, inputs, case.method, branch, **options)
     drafts = {**options, "prompt_lookup_num_tokens": 3}
     assert torch.equal(generate(case.model, inputs, case.method, branch, **drafts), plain)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from align_vlms import picture
@@ -11,8 +13,10 @@ from vision_reference import decoded, kept, noised, prompt, shown
 from vlms import family
 
 from contralign.decoding import parse
-from contralign.eval.ask import Ask
+from contralign.eval.ask import Ask, Row, Scored
 from contralign.eval.model import LanguageModel
+from contralign.eval.runner import run
+from contralign.eval.statistics import Estimate, mean_estimate
 
 STEPS = 5
 ROWS = [("What is this?", [picture(0)]), ("Why?", [picture(1, 40, 80), picture(2)])]
@@ -96,9 +100,10 @@ def test_without_a_template_the_pictures_stand_in_front(model: LanguageModel) ->
 
 def test_the_system_turn_is_a_part_too(model: LanguageModel) -> None:
     brief = LanguageModel(model.model, model.processor, system="Be brief.")
-    system, user = brief.messages("What?", 1)
+    messages: Any = brief.messages("What?", 1)
+    system, user = messages
     assert system == {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
-    assert user == prompt(model.processor, ("What?", [None]))[0]  # type: ignore[comparison-overlap]
+    assert user == prompt(model.processor, ("What?", [None]))[0]
 
 
 def test_a_method_on_pictures_refuses_asks_of_text(model: LanguageModel) -> None:
@@ -131,3 +136,44 @@ def test_a_q_former_is_asked_too() -> None:
     assert texts(model, "greedy", asks) == [
         model.tokenizer.decode(x, skip_special_tokens=True) for x in expected
     ]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A row with a picture, one whose file is broken, one without, and one with a picture again."""
+
+    broken: str
+
+    name: ClassVar[str] = "mixed"
+    version: ClassVar[str] = "1"
+    metric: ClassVar[str] = "length"
+
+    def load(self) -> list[Row]:
+        pictures = [(picture(0),), (self.broken,), (), (picture(1),)]
+        return [{"id": f"row{i}", "images": images} for i, images in enumerate(pictures)]
+
+    def ask(self, row: Row) -> Ask:
+        return Ask("What?", images=row["images"], max_new_tokens=STEPS)
+
+    def score(self, row: Row, answer: str) -> dict[str, float | None]:
+        return {"length": float(len(answer))}
+
+    def summarise(self, scored: Sequence[Scored]) -> dict[str, Estimate]:
+        return {"length": mean_estimate([float(len(one.answer)) for one in scored])}
+
+
+def test_what_a_method_cannot_do_is_the_error_of_its_row(
+    model: LanguageModel, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    names = ["greedy", "ritual+vcd@sample"]
+    result = run(
+        Mixed(str(broken)), model, [parse(n) for n in names], tmp_path / "run", batch_size=4
+    )
+    plain, mixed = result.outcomes
+    assert list(plain.errors) == ["row1"]
+    assert sorted(mixed.errors) == ["row1", "row2"]
+    assert "cannot identify image file" in mixed.errors["row1"]
+    assert "is about pictures" in mixed.errors["row2"]
+    assert [one.row["id"] for one in mixed.scored] == ["row0", "row3"]

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from eval_doubles import Adder, Sums
 
 from contralign.decoding import parse_list
+from contralign.eval.ask import Row, Scored
+from contralign.eval.markdown import markdown
+from contralign.eval.page import page
 from contralign.eval.report import build_report, write_report
 from contralign.eval.runner import RunResult, run
+from contralign.eval.statistics import Estimate, mean_estimate
+
+
+@dataclass(frozen=True)
+class Faults(Sums):
+    """What was wrong, under a name of which less is better."""
+
+    metric: ClassVar[str] = "chairs"
+
+    def score(self, row: Row, answer: str) -> dict[str, float | None]:
+        return {"chairs": float(answer not in row["gold"])}
+
+    def summarise(self, scored: Sequence[Scored]) -> dict[str, Estimate]:
+        return {"chairs": mean_estimate([one.values["chairs"] or 0 for one in scored])}
 
 
 def finished(output: Path, names: str = "greedy,cutoff-only", model: Any = None) -> RunResult:
@@ -30,6 +50,22 @@ def test_a_method_stands_beside_greedy_on_the_same_rows(tmp_path: Path) -> None:
     against = cutoff["against_greedy"]
     assert (against["wins"], against["losses"], against["n"]) == (1, 1, 12)
     assert (against["difference"], against["p"], against["p_holm"]) == (0, 1, 1)
+
+
+def test_where_less_is_better_it_is_won_by_less(tmp_path: Path) -> None:
+    decodings = parse_list("greedy,sample")
+    results = [run(kind(), Adder(), decodings, tmp_path / kind.__name__) for kind in (Sums, Faults)]
+    more, less = (build_report(result, "contralign eval") for result in results)
+    against = [report["methods"][1]["against_greedy"] for report in (more, less)]
+    assert against[0]["losses"] > against[0]["wins"]
+    assert (against[1]["wins"], against[1]["losses"]) == (against[0]["wins"], against[0]["losses"])
+    assert against[1]["difference"] == -against[0]["difference"] > 0
+    assert (more["less_is_better"], less["less_is_better"]) == (False, True)
+    assert "Less is better: a row is won where its chairs is below greedy's." in markdown(less)
+    verdicts = [
+        re.findall(r'<tr class="(right|wrong)"><td>greedy', page(each)) for each in (more, less)
+    ]
+    assert verdicts[0] == verdicts[1] != []
 
 
 def test_p_values_are_adjusted_for_the_number_of_methods(tmp_path: Path) -> None:
