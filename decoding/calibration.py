@@ -15,19 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from PIL.Image import Image
 from torch import Tensor
 
 from .checks import one_of, whole
 from .divergence import log_probs
 from .method import Inputs, Logits
-from .pictured import Pictured
+from .pictured import Pictured, Prompts
 from .plausible import lifted
-from .prompts import Messages
 from .vdd import COUNTERFACTUALS, counterfactuals
 
 _RAISED = 1e-4
@@ -76,15 +74,8 @@ class Calibration(Pictured):
         """Leave the ratios as they are: they sum up over an answer's tokens."""
         return scores
 
-    def views(
-        self,
-        processor: Any,
-        messages: Sequence[Messages],
-        images: Sequence[Sequence[Image]],
-        seeds: Sequence[int],
-        model: Any,
-    ) -> list[Inputs]:
-        return [*counterfactuals(self.counterfactual, processor, messages, images)]
+    def views(self, prompts: Prompts) -> list[Inputs]:
+        return counterfactuals(self.counterfactual, prompts)
 
     def labels(
         self, logps: Float[Tensor, "rows vocab"], forms: Sequence[Sequence[int]]

@@ -6,15 +6,13 @@ Woo et al. 2024, arXiv 2405.17821, combine RITUAL with VCD and with M3ID:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from PIL.Image import Image
 
 from .method import Inputs, Logits, Steps
-from .prompts import Messages
+from .pictured import Prompts
 from .shift import Shift
 
 
@@ -58,16 +56,5 @@ class Composed(Shift):
             total, start = total + part.shift(steps, expert, *own), start + part.contrasts
         return total
 
-    def views(
-        self,
-        processor: Any,
-        messages: Sequence[Messages],
-        images: Sequence[Sequence[Image]],
-        seeds: Sequence[int],
-        model: Any,
-    ) -> list[Inputs]:
-        return [
-            inputs
-            for part in self.parts
-            for inputs in part.views(processor, messages, images, seeds, model)
-        ]
+    def views(self, prompts: Prompts) -> list[Inputs]:
+        return [inputs for part in self.parts for inputs in part.views(prompts)]

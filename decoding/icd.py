@@ -8,14 +8,12 @@ text it stands in front, as the authors have it, after pictures that the text be
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from PIL.Image import Image
-
 from .checks import at_least, fraction
 from .method import Inputs, Logits, Steps
+from .pictured import Prompts
 from .places import split_places
 from .plausible import apart
 from .prompts import Messages, encode
@@ -54,16 +52,9 @@ class ICD(Shift):
         (contrast,) = contrasts
         return self.alpha * apart(expert, contrast)
 
-    def views(
-        self,
-        processor: Any,
-        messages: Sequence[Messages],
-        images: Sequence[Sequence[Image]],
-        seeds: Sequence[int],
-        model: Any,
-    ) -> list[Inputs]:
-        disturbed = [self._disturbed(processor, prompt) for prompt in messages]
-        return [encode(processor, disturbed, images)]
+    def views(self, prompts: Prompts) -> list[Inputs]:
+        disturbed = [self._disturbed(prompts.processor, prompt) for prompt in prompts.messages]
+        return [encode(prompts.processor, disturbed, prompts.images)]
 
     def _disturbed(self, processor: Any, prompt: Messages) -> Messages:
         if isinstance(prompt, str):

@@ -7,17 +7,15 @@ token is what the plausibility cutoff leaves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from PIL.Image import Image
 
 from .checks import at_least, fraction
 from .method import Inputs, Logits, Steps
+from .pictured import Prompts
 from .plausible import apart
-from .prompts import Messages
 from .shift import Shift
 from .unseen import without_images
 
@@ -49,12 +47,5 @@ class M3ID(Shift):
         # (1 - g) / g = e^x - 1 with g = e^-x.
         return torch.expm1(faded.clamp(max=_STRONGEST)) * apart(expert, contrast)
 
-    def views(
-        self,
-        processor: Any,
-        messages: Sequence[Messages],
-        images: Sequence[Sequence[Image]],
-        seeds: Sequence[int],
-        model: Any,
-    ) -> list[Inputs]:
-        return [without_images(processor, messages)]
+    def views(self, prompts: Prompts) -> list[Inputs]:
+        return [without_images(prompts.processor, prompts.messages)]

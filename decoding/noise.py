@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
-from .prompts import Messages, encode
+from .pictured import Prompts
+from .prompts import encode
 from .seeding import generator
 
 NOISE_STEPS = 1000
@@ -34,37 +33,27 @@ def shares(step: int) -> tuple[float, float]:
     return float(np.sqrt(kept)), float(np.sqrt(1 - kept))
 
 
-def noised(
-    processor: Any,
-    messages: Sequence[Messages],
-    images: Sequence[Sequence[Image]],
-    seeds: Sequence[int],
-    step: int,
-) -> dict[str, Tensor]:
+def noised(prompts: Prompts, step: int) -> dict[str, Tensor]:
     """Encode prompts with noise on their pictures.
 
     Every prompt's noise has the shape of its own pictures and comes from its own seed, so it does
     not depend on what else is in the batch. What a processor pads stays as it is.
 
     Args:
-        processor: The model's.
-        messages: The prompts.
-        images: Their pictures, one at least each.
-        seeds: One for each prompt.
+        prompts: Each with its pictures and its seed.
         step: See `shares`.
     """
-    batch = encode(processor, messages, images)
-    alone = [batch] if len(messages) == 1 else _one_by_one(processor, messages, images)
+    batch = encode(prompts.processor, prompts.messages, prompts.images)
+    alone = [batch] if len(prompts.messages) == 1 else _one_by_one(prompts)
     for name in [key for key, value in batch.items() if value.is_floating_point()]:
         rows = [row[name] for row in alone]
-        batch[name] = _with_noise(batch[name], rows, seeds, step)
+        batch[name] = _with_noise(batch[name], rows, prompts.seeds, step)
     return batch
 
 
-def _one_by_one(
-    processor: Any, messages: Sequence[Messages], images: Sequence[Sequence[Image]]
-) -> list[dict[str, Tensor]]:
-    return [encode(processor, [m], [row]) for m, row in zip(messages, images, strict=True)]
+def _one_by_one(prompts: Prompts) -> list[dict[str, Tensor]]:
+    pairs = zip(prompts.messages, prompts.images, strict=True)
+    return [encode(prompts.processor, [message], [row]) for message, row in pairs]
 
 
 def _with_noise(pixels: Tensor, rows: Sequence[Tensor], seeds: Sequence[int], step: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,19 +14,31 @@ from .method import Inputs, Method
 from .prompts import Messages, opened_for
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """What branches are made from: prompts that all have open pictures and a seed.
+
+    Attributes:
+        processor: The model's.
+        messages: One prompt each.
+        images: The pictures of each, one at least.
+        seeds: One for each, for what is drawn.
+        model: The model that will decode, or None.
+    """
+
+    processor: Any
+    messages: Sequence[Messages]
+    images: Sequence[Sequence[Image]]
+    seeds: Sequence[int]
+    model: Any
+
+
 class Pictured(Method):
     """A method that every prompt must have a picture for."""
 
     @abstractmethod
-    def views(
-        self,
-        processor: Any,
-        messages: Sequence[Messages],
-        images: Sequence[Sequence[Image]],
-        seeds: Sequence[int],
-        model: Any,
-    ) -> list[Inputs]:
-        """Build the branch inputs; every prompt has open pictures and a seed."""
+    def views(self, prompts: Prompts) -> list[Inputs]:
+        """Build the branch inputs."""
 
     def branches(
         self,
@@ -55,4 +68,4 @@ class Pictured(Method):
                 f"seeds needs one per prompt, got {len(seeds)} for {len(messages)}. Leave them out "
                 "to have them drawn."
             )
-        return self.views(processor, messages, opened, seeds, model)
+        return self.views(Prompts(processor, messages, opened, seeds, model))

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from PIL.Image import Image
 from torch import Tensor
 
 from .checks import at_least, fraction
 from .method import Inputs, Logits, Steps
+from .pictured import Prompts
 from .plausible import apart, lifted
-from .prompts import Messages, encode
+from .prompts import encode
 from .seeding import generator
 from .shift import Shift
 from .transformations import TRANSFORMATIONS, input_size
@@ -46,25 +46,16 @@ class RITUAL(Shift):
 
     def shift(self, steps: Steps, expert: Logits, *contrasts: Logits) -> Logits:
         (second,) = contrasts
-        return second_look(expert, second, self.kappa, normalize=self.normalize)
+        if self.normalize:
+            return self.kappa / (1 + self.kappa) * apart(second, expert)
+        return self.kappa * lifted(second)
 
-    def views(
-        self,
-        processor: Any,
-        messages: Sequence[Messages],
-        images: Sequence[Sequence[Image]],
-        seeds: Sequence[int],
-        model: Any,
-    ) -> list[Inputs]:
-        names = [drawn(seed) for seed in seeds]
-        return [transformed(processor, messages, images, names, seeds)]
+    def views(self, prompts: Prompts) -> list[Inputs]:
+        return [transformed(prompts, self.names(prompts))]
 
-
-def second_look(expert: Logits, second: Logits, kappa: float, *, normalize: bool) -> Logits:
-    """What a second look adds: `kappa * l(T(v))`, or what makes the sum a mean."""
-    if normalize:
-        return kappa / (1 + kappa) * apart(second, expert)
-    return kappa * lifted(second)
+    def names(self, prompts: Prompts) -> list[str]:
+        """Choose the transformation of each prompt's pictures."""
+        return [drawn(seed) for seed in prompts.seeds]
 
 
 def drawn(seed: int) -> str:
@@ -73,24 +64,15 @@ def drawn(seed: int) -> str:
     return names[generator(seed, "choice").integers(len(names))]
 
 
-def transformed(
-    processor: Any,
-    messages: Sequence[Messages],
-    images: Sequence[Sequence[Image]],
-    names: Sequence[str],
-    seeds: Sequence[int],
-) -> dict[str, Tensor]:
+def transformed(prompts: Prompts, names: Sequence[str]) -> dict[str, Tensor]:
     """Encode prompts with transformed pictures.
 
     Args:
-        processor: The model's.
-        messages: The prompts.
-        images: Their pictures.
+        prompts: A transformation's parameters depend on nothing but their seeds.
         names: The transformation of each prompt's pictures.
-        seeds: One for each prompt: a transformation's parameters depend on nothing else.
     """
-    size, changed = input_size(processor), []
-    for row, name, seed in zip(images, names, seeds, strict=True):
+    size, changed = input_size(prompts.processor), []
+    for row, name, seed in zip(prompts.images, names, prompts.seeds, strict=True):
         random = generator(seed, "transformation")
         changed.append([TRANSFORMATIONS[name](image, random, size) for image in row])
-    return encode(processor, messages, changed)
+    return encode(prompts.processor, prompts.messages, changed)

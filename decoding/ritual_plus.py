@@ -12,18 +12,17 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from PIL.Image import Image
 from transformers import GenerationConfig
 
-from .checks import at_least, fraction, whole
-from .method import Inputs, Logits, Steps
+from .checks import whole
+from .pictured import Prompts
 from .places import split_places
 from .plain import Plain
 from .prompts import Messages, encode
-from .ritual import drawn, second_look, transformed
-from .shift import Shift
+from .ritual import RITUAL
 from .speaker import speaker
 from .transformations import TRANSFORMATIONS
 from .view import wrap
@@ -39,7 +38,7 @@ _ASKED = (
 
 
 @dataclass(frozen=True)
-class RITUALPlus(Shift):
+class RITUALPlus(RITUAL):
     """`l(v) + kappa * l(T(v))` on the plausible tokens, T the transformation the model asks for.
 
     Attributes:
@@ -49,40 +48,29 @@ class RITUALPlus(Shift):
         max_new_tokens: How long the model may talk about its choice.
     """
 
-    paper: ClassVar[str] = "Woo et al. 2024, arXiv 2405.17821"
-
-    kappa: float = 3.0
-    cutoff: float = 0.1
-    normalize: bool = False
     max_new_tokens: int = 16
 
     def __post_init__(self) -> None:
-        at_least("kappa", self.kappa, 0)
-        fraction("cutoff", self.cutoff)
+        super().__post_init__()
         whole("max_new_tokens", self.max_new_tokens, 1)
 
-    def shift(self, steps: Steps, expert: Logits, *contrasts: Logits) -> Logits:
-        (second,) = contrasts
-        return second_look(expert, second, self.kappa, normalize=self.normalize)
-
-    def views(
-        self,
-        processor: Any,
-        messages: Sequence[Messages],
-        images: Sequence[Sequence[Image]],
-        seeds: Sequence[int],
-        model: Any,
-    ) -> list[Inputs]:
-        if model is None:
+    def names(self, prompts: Prompts) -> list[str]:
+        """Let the model choose; a seed does where it names none."""
+        if prompts.model is None:
             raise ValueError(
                 "RITUAL+ asks the model which transformation helps, got model=None. Pass model=... "
                 "to branches, or use RITUAL."
             )
-        replies = answered(processor, messages, images, model, self.max_new_tokens)
+        replies = answered(
+            prompts.processor,
+            prompts.messages,
+            prompts.images,
+            prompts.model,
+            self.max_new_tokens,
+        )
         picked = [choice(reply) for reply in replies]
         logger.info("RITUAL+: %d of %d prompts named none", picked.count(None), len(picked))
-        names = [name or drawn(seed) for name, seed in zip(picked, seeds, strict=True)]
-        return [transformed(processor, messages, images, names, seeds)]
+        return [name or seeded for name, seeded in zip(picked, super().names(prompts), strict=True)]
 
 
 def choice(reply: str) -> str | None:

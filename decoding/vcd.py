@@ -8,17 +8,14 @@ for each picture. The authors sample; any search will do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from PIL.Image import Image
+from typing import ClassVar
 
 from .checks import at_least, fraction, whole
 from .method import Inputs, Logits, Steps
 from .noise import NOISE_STEPS, noised
+from .pictured import Prompts
 from .plausible import apart
-from .prompts import Messages
 from .shift import Shift
 
 
@@ -52,12 +49,5 @@ class VCD(Shift):
         (contrast,) = contrasts
         return self.alpha * apart(expert, contrast)
 
-    def views(
-        self,
-        processor: Any,
-        messages: Sequence[Messages],
-        images: Sequence[Sequence[Image]],
-        seeds: Sequence[int],
-        model: Any,
-    ) -> list[Inputs]:
-        return [noised(processor, messages, images, seeds, self.noise_step)]
+    def views(self, prompts: Prompts) -> list[Inputs]:
+        return [noised(prompts, self.noise_step)]

@@ -8,18 +8,15 @@ Which of the three is the default is ours. Their post-hoc debiasing of closed an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from PIL.Image import Image
-from torch import Tensor
 
 from .checks import at_least, fraction, one_of
 from .method import Inputs, Logits, Steps
+from .pictured import Prompts
 from .plausible import apart, lifted
-from .prompts import Messages
 from .shift import Shift
 from .unseen import with_unknown, without_images
 
@@ -57,27 +54,16 @@ class VDD(Shift):
         contrast = torch.stack([lifted(x) for x in contrasts]).mean(dim=0)
         return self.alpha * apart(expert, contrast)
 
-    def views(
-        self,
-        processor: Any,
-        messages: Sequence[Messages],
-        images: Sequence[Sequence[Image]],
-        seeds: Sequence[int],
-        model: Any,
-    ) -> list[Inputs]:
-        return [*counterfactuals(self.counterfactual, processor, messages, images)]
+    def views(self, prompts: Prompts) -> list[Inputs]:
+        return counterfactuals(self.counterfactual, prompts)
 
 
-def counterfactuals(
-    kind: Counterfactual,
-    processor: Any,
-    messages: Sequence[Messages],
-    images: Sequence[Sequence[Image]],
-) -> list[dict[str, Tensor]]:
+def counterfactuals(kind: Counterfactual, prompts: Prompts) -> list[Inputs]:
     """Encode prompts whose pictures are withheld, one or both ways."""
-    built = []
+    built: list[Inputs] = []
     if kind != "unk":
-        built.append(without_images(processor, messages))
+        built.append(without_images(prompts.processor, prompts.messages))
     if kind != "none":
-        built.append(with_unknown(processor, messages, [len(row) for row in images]))
+        counts = [len(row) for row in prompts.images]
+        built.append(with_unknown(prompts.processor, prompts.messages, counts))
     return built

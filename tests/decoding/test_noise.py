@@ -11,6 +11,7 @@ from vlms import FAMILIES, family
 
 from contralign.decoding import encode
 from contralign.decoding.noise import noised, shares
+from contralign.decoding.pictured import Prompts
 from contralign.decoding.seeding import generator
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -41,7 +42,9 @@ def test_noise_does_not_depend_on_the_batch_or_its_order(name: str) -> None:
         """Each row's pixels, as the model meets them: without what the batch pads."""
         rows = [ROWS[i] for i in order]
         given = [prompt(reader, row) for row in rows]
-        batch = noised(reader, given, [row[1] for row in rows], [seeds[i] for i in order], 500)
+        batch = noised(
+            Prompts(reader, given, [row[1] for row in rows], [seeds[i] for i in order], None), 500
+        )
         sizes = [
             len(encode(reader, [m], [row[1]])["pixel_values"])
             for m, row in zip(given, rows, strict=True)
@@ -61,7 +64,9 @@ def test_what_a_batch_pads_stays_zero() -> None:
     rows = [("a", [picture(0), picture(1)]), ("b", [picture(2)])]
     given = [prompt(reader, row) for row in rows]
     plain = encode(reader, given, [row[1] for row in rows])["pixel_values"]
-    mixed = noised(reader, given, [row[1] for row in rows], [1, 2], 500)["pixel_values"]
+    mixed = noised(Prompts(reader, given, [row[1] for row in rows], [1, 2], None), 500)[
+        "pixel_values"
+    ]
     padded = (plain == 0).flatten(2).all(-1)
     assert padded.any()
     assert torch.equal((mixed == 0).flatten(2).all(-1), padded)
@@ -71,7 +76,7 @@ def test_the_noise_is_standard_normal_and_new_for_every_seed() -> None:
     _, reader = family("LLaVA-1.5")
     given, images = [prompt(reader, ROWS[0])] * 2, [ROWS[0][1]] * 2
     clean = encode(reader, given, images)["pixel_values"]
-    mixed = noised(reader, given, images, [1, 2], 999)["pixel_values"]
+    mixed = noised(Prompts(reader, given, images, [1, 2], None), 999)["pixel_values"]
     noise = (mixed - shares(999)[0] * clean) / shares(999)[1]
     assert noise.mean().abs() < 0.05
     assert (noise.std() - 1).abs() < 0.05

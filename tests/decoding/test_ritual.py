@@ -12,6 +12,7 @@ from vision_reference import prompt
 from vlms import FAMILIES, family
 
 from contralign.decoding import RITUAL, encode
+from contralign.decoding.pictured import Prompts
 from contralign.decoding.ritual import drawn, transformed
 from contralign.decoding.transformations import TRANSFORMATIONS
 
@@ -50,7 +51,7 @@ def test_every_transformation_keeps_the_grid_of_a_picture(name: str, change: str
     _, reader = family(name)
     messages, images = given(reader)
     plain = encode(reader, messages, images)
-    looked = transformed(reader, messages, images, [change] * 2, [1, 2])
+    looked = transformed(Prompts(reader, messages, images, [1, 2], None), [change] * 2)
     assert torch.equal(looked["input_ids"], plain["input_ids"])
     assert looked["pixel_values"].shape == plain["pixel_values"].shape
     assert not torch.equal(looked["pixel_values"], plain["pixel_values"])

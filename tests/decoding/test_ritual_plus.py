@@ -12,6 +12,7 @@ from vision_reference import prompt
 from vlms import family
 
 from contralign.decoding import Plain, RITUALPlus, encode, generate
+from contralign.decoding.pictured import Prompts
 from contralign.decoding.ritual import drawn, transformed
 from contralign.decoding.ritual_plus import _asking, answered, choice
 
@@ -66,7 +67,7 @@ def test_the_pictures_are_transformed_as_the_model_said(name: str, monkeypatch: 
     )
     (branch,) = RITUALPlus().branches(reader, messages, images, seeds=[1, 2], model=model)
     names = ["vertical flip", drawn(2)]
-    expected = transformed(reader, messages, images, names, [1, 2])
+    expected = transformed(Prompts(reader, messages, images, [1, 2], None), names)
     assert torch.equal(branch["pixel_values"], expected["pixel_values"])
     inputs = encode(reader, messages, images)
     options: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False}
