@@ -1,13 +1,15 @@
 """Six random transformations of a picture (RITUAL), on Pillow and numpy.
 
-Each draws its parameters as torchvision's transforms of the same kind do and gives their pixels,
-but needs no torchvision: one seed gives one picture on every machine.
+Each draws its parameters as torchvision's transforms of the same kind do, from a seed. torchvision
+isn't needed; where it can be imported it turns hues and blurs, to the same pixels, of which in a
+blur some differ by one level of 255.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -84,13 +86,37 @@ def input_size(processor: Any) -> Size | None:
 
 def turned(image: Image.Image, turn: float) -> Image.Image:
     """Turn the hue by a share of the colour circle, in steps of 1/255."""
+    vision = torchvision()
+    return hue_turned(image, turn) if vision is None else vision.adjust_hue(image, turn)
+
+
+def blurred(image: Image.Image, deviation: float) -> Image.Image:
+    """Convolve with a Gaussian kernel of 13 by 13, the picture mirrored at its edges."""
+    vision = torchvision()
+    if vision is None:
+        return convolved(image, deviation)
+    return vision.gaussian_blur(image, [KERNEL, KERNEL], [deviation, deviation])
+
+
+@cache
+def torchvision() -> Any:
+    """The functions of torchvision; None where it isn't there, or is for another torch."""
+    try:
+        from torchvision.transforms.v2 import functional
+    except (ImportError, RuntimeError):
+        return None
+    return functional
+
+
+def hue_turned(image: Image.Image, turn: float) -> Image.Image:
+    """Turn the hue with Pillow."""
     hue, saturation, value = image.convert("HSV").split()
     shifted = np.asarray(hue) + np.int32(turn * 255).astype(np.uint8)
     return Image.merge("HSV", (Image.fromarray(shifted), saturation, value)).convert("RGB")
 
 
-def blurred(image: Image.Image, deviation: float) -> Image.Image:
-    """Convolve with a Gaussian kernel of 13 by 13, the picture mirrored at its edges."""
+def convolved(image: Image.Image, deviation: float) -> Image.Image:
+    """Blur with numpy."""
     half = KERNEL // 2
     bell = np.exp(-0.5 * (np.arange(-half, half + 1) / deviation) ** 2)
     weights = (bell / bell.sum()).astype(np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,15 +15,25 @@ from vlms import family
 from contralign.decoding.transformations import (
     TRANSFORMATIONS,
     blurred,
+    convolved,
+    hue_turned,
     input_size,
     jitter,
     rotate,
+    torchvision,
     turned,
     window,
 )
 
 PICTURE = picture(3, 61, 47)
 DRAWS = 2000
+
+
+@pytest.fixture(autouse=True)
+def _found_anew() -> Iterator[None]:
+    torchvision.cache_clear()
+    yield
+    torchvision.cache_clear()
 
 
 def random(seed: int = 0) -> np.random.Generator:
@@ -92,6 +104,20 @@ def vision() -> Any:
     return pytest.importorskip("torchvision.transforms", exc_type=ImportError)
 
 
+def test_torchvision_is_used_where_it_is(vision: Any) -> None:
+    functions = torchvision()
+    assert functions is not None
+    assert turned(PICTURE, 0.3).tobytes() == functions.adjust_hue(PICTURE, 0.3).tobytes()
+    assert blurred(PICTURE, 1.7).tobytes() == functions.gaussian_blur(PICTURE, 13, 1.7).tobytes()
+
+
+def test_without_torchvision_there_is_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.transforms.v2", None)
+    assert torchvision() is None
+    assert turned(PICTURE, 0.3).tobytes() == hue_turned(PICTURE, 0.3).tobytes()
+    assert blurred(PICTURE, 1.7).tobytes() == convolved(PICTURE, 1.7).tobytes()
+
+
 def test_pixels_are_torchvisions(vision: Any) -> None:
     theirs = vision.functional
     for seed in range(5):
@@ -101,11 +127,11 @@ def test_pixels_are_torchvisions(vision: Any) -> None:
         expected = theirs.resized_crop(PICTURE, top, left, height, width, [47, 61])
         assert TRANSFORMATIONS["crop"](PICTURE, random(seed), None).tobytes() == expected.tobytes()
         turn = random(seed).uniform(-0.5, 0.5)
-        assert turned(PICTURE, turn).tobytes() == theirs.adjust_hue(PICTURE, turn).tobytes()
+        assert hue_turned(PICTURE, turn).tobytes() == theirs.adjust_hue(PICTURE, turn).tobytes()
         deviation = random(seed).uniform(1.5, 2.0)
         blur = np.asarray(theirs.gaussian_blur(PICTURE, 13, deviation), dtype=int)
         # Their kernel is summed in two dimensions at once: another order of rounding.
-        assert np.abs(np.asarray(blurred(PICTURE, deviation), dtype=int) - blur).max() <= 1
+        assert np.abs(np.asarray(convolved(PICTURE, deviation), dtype=int) - blur).max() <= 1
 
 
 def test_jitter_is_torchvisions(vision: Any) -> None:
