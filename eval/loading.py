@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
@@ -27,6 +28,31 @@ def check_dtype(dtype: str) -> None:
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+
+
+def check_names(name: str, adapter: str | None) -> None:
+    """Refuse names that hold something else than what they stand for, before weights are read.
+
+    Raises:
+        ValueError: A folder without a model, or an adapter that is neither here nor on the hub.
+    """
+    folder = Path(name)
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{name} holds an adapter, not a model. Name its base as the model and {name} as the "
+            "adapter, or merge the two: contralign merge."
+        )
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(f"a model's folder holds a config.json, but {name} doesn't.")
+    if adapter is None:
+        return
+    try:
+        PeftConfig.from_pretrained(adapter)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"an adapter is a folder that training wrote, or a hub id, but {adapter} can't be read "
+            f"as either: {error}"
+        ) from error
 
 
 def load_processor(name: str, revision: str | None) -> Any:

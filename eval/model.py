@@ -25,7 +25,7 @@ from .answers import Answer
 from .ask import Ask
 from .closed import Encoded, check_closed, closed_answers
 from .fingerprint import fingerprint, image_processing
-from .loading import check_dtype, load_processor, load_weights, uses_chat
+from .loading import check_dtype, check_names, load_processor, load_weights, uses_chat
 from .pictures import example, opened
 from .sampling import search_options
 
@@ -82,9 +82,11 @@ class LanguageModel:
             system: See the class.
 
         Raises:
-            ValueError: An unknown dtype, or chat settings that the processor can't follow.
+            ValueError: An unknown dtype, a folder without a model or an adapter, or chat settings
+                that the processor can't follow.
         """
         check_dtype(dtype)
+        check_names(name_or_path, adapter)
         processor = load_processor(name_or_path, revision)
         uses_chat(chat, bool(processor.chat_template))
         model = load_weights(name_or_path, revision, dtype, device, adapter)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
@@ -83,11 +84,17 @@ def _completions(present: Row, columns: Sequence[str]) -> tuple[Side, Side]:
     if len(missing) == 2 and not set(missing) & set(columns):
         raise RowError("unknown-format", f"the columns are {', '.join(columns) or 'none'}")
     if missing:
-        raise RowError("missing-completion", f"no {' and no '.join(missing)}")
+        told = " and ".join(f"no {name}{_misspelt(name, columns)}" for name in missing)
+        raise RowError("missing-completion", told)
     chosen, rejected = (read_side(present[name], name) for name in ("chosen", "rejected"))
     if type(chosen) is not type(rejected):
         raise RowError("wrong-type", f"chosen is {_kind(chosen)}, rejected is {_kind(rejected)}")
     return chosen, rejected
+
+
+def _misspelt(name: str, columns: Sequence[str]) -> str:
+    close = [] if name in columns else get_close_matches(name, columns, n=1)
+    return f" (but a column {close[0]!r}: is it that?)" if close else ""
 
 
 def _prompt(present: Row) -> Side | None:

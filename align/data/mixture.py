@@ -81,7 +81,10 @@ def hold_out(
         return dataset.skip(int(size)), dataset.take(int(size))
     rows = len(dataset)
     if not share and size >= rows:
-        raise ValueError(f"test_split_size is a part of the {rows} rows, got {int(size)}.")
+        raise ValueError(
+            f"test_split_size leaves rows to train on, got {int(size)} of {rows}. Hold out fewer, "
+            "or a share of them, such as 0.1."
+        )
     parts = dataset.train_test_split(test_size=size if share else int(size), seed=seed)
     return parts["train"], parts["test"]
 

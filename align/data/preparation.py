@@ -150,9 +150,16 @@ def _decide(report: Report, usable: Sequence[int], on_problem: str, name: str) -
 def _refusal(report: Report, name: str) -> str:
     return (
         f"{report.unusable} of the {report.rows} rows of {name} can't be trained on: "
-        f"{report.summary()}. Repair them, or leave them out with on_problem: drop. "
-        "`contralign data check` explains each."
+        f"{report.summary()}; {_beginning(report)}. Repair them, or leave them out with "
+        "on_problem: drop. `contralign data check` explains each (what was split off is numbered "
+        "anew)."
     )
+
+
+def _beginning(report: Report) -> str:
+    """How the first bad row begins, to find it by where rows were shuffled."""
+    example = next(f for f in report.ordered if f.problem.severity == "error").first[0]
+    return f"row {example.row} begins {example.excerpt!r}"
 
 
 class _Stream:

@@ -110,8 +110,12 @@ def read_config(file: Path) -> Mapping[str, Any]:
 
     Raises:
         OSError: The file can't be read.
-        ValueError: It isn't YAML, or not a mapping.
+        ValueError: There is no such file, it isn't YAML, or not a mapping.
     """
+    if not file.is_file():
+        raise ValueError(
+            f"--config names a YAML file, got {file}, which isn't one. Check the path."
+        )
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

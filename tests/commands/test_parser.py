@@ -96,9 +96,11 @@ def test_refuses_files_that_set_no_options(
     assert complaint in str(refused.value)
 
 
-def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"absent\.yaml"):
-        read_config(tmp_path / "absent.yaml")
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    for place in (tmp_path / "absent.yaml", tmp_path):
+        with pytest.raises(ValueError, match="--config names a YAML file") as refused:
+            read_config(place)
+        assert str(place) in str(refused.value)
 
 
 def test_a_bad_value_in_a_file_is_refused_like_a_word(

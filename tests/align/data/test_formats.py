@@ -151,6 +151,11 @@ def test_one_image_is_a_list_of_one() -> None:
         ({"instruction": "x", "output": "y"}, "unknown-format", "columns are instruction, output"),
         ({**TEXT, "chosen": None}, "missing-completion", "no chosen"),
         ({"prompt": "x", "chosen": "y"}, "missing-completion", "no rejected"),
+        (
+            {"prompt": "x", "choosen": "y", "rejected": "z"},
+            "missing-completion",
+            "no chosen (but a column 'choosen': is it that?)",
+        ),
         ({**MESSAGES, "rejected": []}, "empty-completion", "rejected is list []"),
         ({**TEXT, "chosen": " \n"}, "empty-completion", "chosen is str ' \\n'"),
         ({**MESSAGES, "chosen": [answer("")]}, "empty-completion", "chosen is list"),

@@ -119,7 +119,7 @@ def test_a_number_of_rows_is_held_out() -> None:
         (0.0, False, "between 0 and 1 or a number of rows, got 0"),
         (-1, False, "between 0 and 1 or a number of rows, got -1"),
         (2.5, False, "between 0 and 1 or a number of rows, got 2.5"),
-        (10, False, "a part of the 10 rows, got 10"),
+        (10, False, "leaves rows to train on, got 10 of 10"),
         (0.5, True, r"no share of it \(0.5\) can be held out"),
     ],
 )

@@ -68,8 +68,9 @@ def test_the_error_counts_all_rows() -> None:
     match = (
         r"^2 of the 4 rows of the eval data .*: empty-completion 1 \(row 1\), identical 1 \(row 3"
     )
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ValueError, match=match) as refused:
         prepare(Dataset.from_list(ROWS), words(), None, name="the eval data")
+    assert f"row 1 begins {ROWS[1]['prompt']!r}" in str(refused.value)
 
 
 def test_warnings_are_logged(caplog: pytest.LogCaptureFixture) -> None:
