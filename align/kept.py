@@ -10,13 +10,15 @@ from typing import Any
 
 from peft import PeftModel
 
+from contralign.files import replace_text
+
 from .adapters import REFERENCE
 from .card import Card, Paper, card
 from .curves import write_curves
 from .journal import Journal
 from .record import Record, all_settings, censored, write_settings
 from .reference_sync import ReferenceSync
-from .saving import beside, checkpoint, newest, replace_text
+from .saving import beside, checkpoint, newest
 from .sets import Sets
 from .stop import FiniteGuard
 

@@ -17,10 +17,10 @@ from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 import contralign
+from contralign.files import replace_text
 
 from .config import PreferenceConfig
 from .refusals import TRL_KEYS
-from .saving import replace_text
 
 SETTINGS = "train.yaml"
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")

@@ -44,13 +44,6 @@ def beside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a file in one step: a reader, or a kill, finds the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 @contextmanager
 def checkpoint(folder: Path) -> Iterator[None]:
     """Keep an earlier checkpoint of that name until the new one is whole; a broken one goes.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from contralign.files import differences, replace_text
 
 SETTINGS = "run.json"
 
@@ -23,7 +24,7 @@ def check_folder(output: Path, settings: Mapping[str, Any]) -> None:
     """
     path = output / SETTINGS
     if path.exists():
-        differing = list(_differences(_read(path), dict(settings)))
+        differing = list(differences(_read(path), dict(settings)))
         if differing:
             raise ValueError(
                 f"{output} holds a run with other settings: {'; '.join(differing)}. Repeat those "
@@ -42,13 +43,6 @@ def write_settings(output: Path, settings: Mapping[str, Any]) -> None:
     replace_text(output / SETTINGS, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a file in one step: a reader, or a kill, finds the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
@@ -57,12 +51,3 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} can't be read ({error}). Restore it, or choose another output folder."
         ) from error
     return dict(settings)
-
-
-def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in sorted(there.keys() | here.keys()):
-            inner = f"{name}.{key}" if name else key
-            yield from _differences(there.get(key), here.get(key), inner)
-    elif there != here:
-        yield f"{name} was {there!r}, is {here!r}"

@@ -19,8 +19,9 @@ from typing import Any
 
 from accelerate import PartialState
 
+from contralign.files import replace_text
+
 from .ask import LESS_IS_BETTER
-from .folder import replace_text
 from .machine import machine, versions
 from .markdown import markdown
 from .page import page

@@ -29,8 +29,8 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the objects of every picture, and what they were made of."""
     from contralign.eval.coco import objects_of
-    from contralign.eval.folder import replace_text
     from contralign.eval.jsonl import digest
+    from contralign.files import replace_text
 
     objects = objects_of(map(_read, args.instances), map(_read, args.captions), args.reading)
     files = [*args.instances, *args.captions]

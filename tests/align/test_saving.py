@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from contralign.align.saving import STATE, beside, checkpoint, newest, replace_text
+from contralign.align.saving import STATE, beside, checkpoint, newest
 
 
 def written(folder: Path, files: dict[str, str]) -> Path:
@@ -126,16 +126,6 @@ def test_an_index_comes_after_its_pieces(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="directory"):
         save_beside(tmp_path, files)
     assert "model.index.json" not in held(tmp_path)
-
-
-def test_a_text_is_replaced_in_one_step(tmp_path: Path) -> None:
-    path = tmp_path / "train.yaml"
-    replace_text(path, "old é")
-    with full_disk(10), pytest.raises(OSError, match="File too large"):
-        replace_text(path, "x" * 100)
-    assert path.read_text("utf-8") == "old é"
-    replace_text(path, "new")
-    assert path.read_text() == "new"
 
 
 def saved(run: Path, step: int, state: str = "{}") -> Path:

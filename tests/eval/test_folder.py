@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contralign.eval.folder import check_folder, replace_text, write_settings
+from contralign.eval.folder import check_folder, write_settings
 
 SETTINGS = {"seed": 0, "model": {"dtype": "float32"}, "limit": None}
 
@@ -51,10 +51,3 @@ def test_broken_settings_are_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json can't be read"):
         check_folder(tmp_path, SETTINGS)
-
-
-def test_replacing_leaves_nothing_else_behind(tmp_path: Path) -> None:
-    for text in ("old", "new"):
-        replace_text(tmp_path / "report.md", text)
-    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
-    assert (tmp_path / "report.md").read_text() == "new"
