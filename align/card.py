@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Card:
 
     Attributes:
         name: The model's.
+        folder: Where it lies.
         base: Hub id or folder of what training started from.
         adapter: Whether the result is an adapter.
         paper: Of the method.
@@ -51,10 +53,12 @@ class Card:
         history: `trainer.state.log_history`.
         command: What was typed, if anything.
         notes: What was noticed during the run.
+        weights: After which update they are those of the model.
         dataset: Hub id of the data, if it has one.
     """
 
     name: str
+    folder: str
     base: str
     adapter: bool
     paper: Paper
@@ -63,6 +67,7 @@ class Card:
     history: Sequence[Mapping[str, Any]]
     command: Sequence[str] = ()
     notes: Sequence[str] = ()
+    weights: str | None = None
     dataset: str | None = None
 
 
@@ -73,7 +78,8 @@ def card(told: Card) -> str:
     parts = [
         f"---\n{yaml.safe_dump(_metadata(told), sort_keys=False)}---",
         f"# {told.name}",
-        f"{kind} `{told.base}`, trained with {paper.method} by contralign.",
+        f"{kind} `{told.base}`, trained with {paper.method} by contralign."
+        + (f" The weights are those {told.weights}." if told.weights else ""),
         *(f"> {note}" for note in told.notes),
         "## Use\n\n" + _use(told),
         "## Data\n\n" + "\n".join(f"- {line}" for line in told.data),
@@ -102,11 +108,11 @@ def _metadata(told: Card) -> dict[str, Any]:
 def _use(told: Card) -> str:
     loader = "AutoPeftModelForCausalLM" if told.adapter else "AutoModelForCausalLM"
     library = "peft" if told.adapter else "transformers"
-    model = shlex.quote(told.base)
-    words = f"--model {model} --adapter ." if told.adapter else "--model ."
+    base, folder = shlex.quote(told.base), shlex.quote(told.folder)
+    words = f"--model {base} --adapter {folder}" if told.adapter else f"--model {folder}"
     return (
         f"```python\nfrom {library} import {loader}\n\n"
-        f'model = {loader}.from_pretrained(".")\n```\n\n'
+        f"model = {loader}.from_pretrained({json.dumps(told.folder)})\n```\n\n"
         f"```bash\ncontralign generate {words} --question '...'\n```"
     )
 
@@ -120,14 +126,14 @@ def _results(history: Sequence[Mapping[str, Any]]) -> str:
         for data, (_, values) in eval_series(history, name).items():
             _, error = errors.get(data, ([], []))
             label = f"{f'evaluation {data}'.strip()}: {name}"
-            lines.append(_row(label, name, values, error[-1] if error else None))
+            lines.append(_row(label, name, values, error[-1] if error else 0))
     text = "\n".join(lines) if len(lines) > 2 else "Nothing was logged."
     return f"{text}\n\n![curves](curves.png)" if len(lines) > 2 else text
 
 
-def _row(label: str, name: str, values: Sequence[float], error: float | None = None) -> str:
-    """The interval is the mean's, normal: 1.96 standard errors to each side."""
-    ends = "" if error is None else " to ".join(f"{values[-1] + z * error:.4g}" for z in Z)
+def _row(label: str, name: str, values: Sequence[float], error: float = 0) -> str:
+    """The interval is the mean's, normal: 1.96 standard errors to each side; none where it's 0."""
+    ends = "" if not error else " to ".join(f"{values[-1] + z * error:.4g}" for z in Z)
     best = (min if name in ("loss", "kl") else max)(values)
     shown = f"{best:.4g}" if name == "loss" or name.startswith("rewards/") else ""
     return f"| {label} | {values[0]:.4g} | {values[-1]:.4g} | {ends} | {shown} |"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -50,7 +51,8 @@ class PreferenceConfig(TrainingArguments):
         model_init_kwargs: Passed to `from_pretrained` when the model is given by name.
         trust_remote_code: Whether code of the model's repository may run.
         dataset_num_proc: Processes that prepare the data.
-        padding_free: Accepted for TRL's files; rows never have padding where the model allows it.
+        padding_free: Accepted for TRL's files and without effect: rows have no padding where the
+            model allows it. log_prob_path: padded pads them.
         precompute_ref_log_probs: TRL's name for `reference: cached`.
         sync_ref_model: Whether the reference follows the policy (TR-DPO, arXiv 2404.09656).
         ref_model_mixup_alpha: Its share of the policy when it does.
@@ -98,6 +100,8 @@ class PreferenceConfig(TrainingArguments):
     self_check: bool = True
 
     def __post_init__(self) -> None:
+        if self.output_dir is None:
+            raise ValueError("output_dir says where the result goes, got none. Name a folder.")
         refuse(self)
         if self.load_best_model_at_end and self.eval_strategy == "no":
             raise ValueError(
@@ -137,6 +141,10 @@ class PreferenceConfig(TrainingArguments):
             value = getattr(self, name)
             if get_origin(hint) is Literal and value not in get_args(hint):
                 raise ValueError(f"{name} is one of {', '.join(get_args(hint))}, got {value!r}.")
+        if not isinstance(self.model_init_kwargs, Mapping | None):
+            raise ValueError(
+                f"model_init_kwargs is a mapping, got {self.model_init_kwargs!r}. Write it as JSON."
+            )
 
     def _check_numbers(self) -> None:
         if self.max_length is not None and self.max_length < 2:

@@ -141,8 +141,9 @@ def _draw_panel(axis: Axes, panel: Panel, history: History) -> None:
         axis.axhline(panel.level, color="#a9b0bc", linewidth=1, zorder=0)
     for name, (label, color) in panel.lines.items():
         steps, values = train_series(history, name)
-        marker = "." if len(steps) == 1 else None
-        axis.plot(steps, values, color=color, linewidth=1.3, marker=marker, alpha=0.75, label=label)
+        alone: Any = {"marker": ".", "linestyle": ""} if len(steps) == 1 else {}
+        if steps:
+            axis.plot(steps, values, color=color, linewidth=1.3, alpha=0.75, label=label, **alone)
         for number, (data, (at, found)) in enumerate(eval_series(history, name).items()):
             axis.plot(
                 at,
@@ -153,7 +154,7 @@ def _draw_panel(axis: Axes, panel: Panel, history: History) -> None:
                 markeredgecolor="white",
                 linewidth=0.9,
                 linestyle=":",
-                label=data and f"{label} {data}".strip(),
+                label=f"{label} {data}".strip() if data or not steps else "",
             )
     if panel.bounds:
         axis.set_ylim(*panel.bounds)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .batch import Batch
 from .engine import TokenLogps
-from .metrics import ESTIMATED, Drift, Meter, measure, tokens
+from .metrics import ESTIMATED, FEWEST, Drift, Meter, measure, tokens
 from .monitors import Watch
 
 Reduce = Callable[[Tensor], Tensor]
@@ -89,8 +89,9 @@ class Journal:
         return measured, self.watch({**logs, **measured}, updates)
 
     def evaluation_line(self, reduce: Reduce, prefix: str) -> dict[str, float]:
-        """Read what evaluation added, with standard errors."""
-        return self.drift(self._meters[False].read(reduce, ESTIMATED), f"{prefix}_")
+        """Read what evaluation added, with standard errors where there are enough examples."""
+        read = self._meters[False].read(reduce, ESTIMATED, FEWEST)
+        return self.drift(read, f"{prefix}_")
 
     def count(self, reduce: Reduce) -> None:
         """Add up the processes' tokens."""

@@ -14,11 +14,12 @@ from contralign.files import replace_text
 
 from .adapters import REFERENCE
 from .card import Card, Paper, card
+from .course import course, digest, refuse_another
 from .curves import write_curves
 from .journal import Journal
 from .record import Record, all_settings, censored, write_settings
 from .reference_sync import ReferenceSync
-from .saving import beside, checkpoint, newest
+from .saving import beside, checkpoint, newest, refuse_used
 from .sets import Sets
 from .stop import FiniteGuard
 
@@ -51,6 +52,12 @@ def to_resume(run: Path, wanted: str | bool | None) -> Path | None:
     return folder
 
 
+def kept_course(checkpoint: Path) -> dict[str, Any]:
+    """What decided the course of the run that a checkpoint is of."""
+    found: dict[str, Any] = json.loads((checkpoint / JOURNAL).read_text(encoding="utf-8"))["course"]
+    return found
+
+
 class Kept:
     """Mixed into a transformers `Trainer`."""
 
@@ -58,6 +65,7 @@ class Kept:
     args: Any
     base: str
     callback_handler: Any
+    control: Any
     guard: FiniteGuard
     journal: Journal
     model: Any
@@ -66,9 +74,12 @@ class Kept:
     sets: Sets
     start: Any
     state: Any
+    train_dataset: Any
     _get_output_dir: Any
     _sum: Any
+    _warn: Any
     _checkpointing = False
+    _told = -1
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
         """Train; see transformers.
@@ -80,9 +91,14 @@ class Kept:
         Raises:
             OSError: A checkpoint couldn't be written; those before are whole.
             TrainingError: The start isn't as it should be, or a loss isn't finite.
-            ValueError: There is no checkpoint to resume from.
+            ValueError: There is no checkpoint to resume from, or it's of a run with other settings;
+                or, not resuming, the output folder holds a run or a model.
         """
         folder = to_resume(Path(self.args.output_dir), resume_from_checkpoint)
+        if folder is None:
+            refuse_used(Path(self.args.output_dir))
+        else:
+            refuse_another(folder, kept_course(folder), self._course())
         if self.args.should_save:
             Path(self.args.output_dir).mkdir(parents=True, exist_ok=True)
             write_settings(self.record, self.args, Path(self.args.output_dir))
@@ -102,6 +118,16 @@ class Kept:
         if self.args.should_save:
             with beside(Path(self.args.output_dir)) as folder:
                 self._tell(folder)
+            self._told = len(self.state.log_history)
+
+    def weights_of(self) -> str:
+        """Say after which update the model has the weights that it has."""
+        state = self.state
+        best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        if best is None:
+            return f"after update {state.global_step} of {state.max_steps}"
+        step, metric = Path(best).name.rpartition("-")[2], self.args.metric_for_best_model
+        return f"after update {step} of {state.max_steps}, the best evaluated by {metric}"
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.guard.check()
@@ -132,28 +158,71 @@ class Kept:
             (folder / "README.md").unlink(missing_ok=True)
             shutil.rmtree(folder / REFERENCE, ignore_errors=True)
             if not self._checkpointing:
-                self._tell(folder)
+                if not self._is_told(output_dir):
+                    self._tell(folder)
                 return
-            replace_text(folder / JOURNAL, json.dumps(self.journal.state()))
+            state = {**self.journal.state(), "course": self._course()}
+            replace_text(folder / JOURNAL, json.dumps(state))
             for sync in self._syncs():
                 sync.save(folder)
+
+    def _is_told(self, folder: str | None) -> bool:
+        """Whether the output folder has the card of all that was logged."""
+        own = folder is None or Path(folder) == Path(self.args.output_dir)
+        return own and self._told == len(self.state.log_history)
+
+    def _course(self) -> dict[str, Any]:
+        args = self.args
+        examples = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        named = {name: value for name, value in self._settings().items() if "dataset" in name}
+        return {
+            "settings": course(self._settings()),
+            "examples of an update": examples * args.world_size,
+            "training data": digest(self.train_dataset) or named,
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        return all_settings(self.record, self.args)
+
+    def _init_training_state(self, max_steps: int, *others: Any) -> Any:
+        """What is logged, evaluated and saved how often is what is asked for now."""
+        place = super()._init_training_state(max_steps, *others)  # type: ignore[misc]
+        self.state.compute_steps(self.args, max_steps)
+        if self._is_over():
+            self._warn(
+                f"Nothing is left to train: the checkpoint is after update "
+                f"{self.state.global_step} of {max_steps}."
+            )
+        return place
+
+    def _run_epoch(self, *args: Any, **options: Any) -> None:
+        if self._is_over():
+            # Transformers would make one more update before it looks.
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **options)  # type: ignore[misc]
+
+    def _is_over(self) -> bool:
+        return bool(self.state.global_step >= self.state.max_steps)
 
     def _syncs(self) -> list[ReferenceSync]:
         callbacks = self.callback_handler.callbacks
         return [one for one in callbacks if isinstance(one, ReferenceSync)]
 
     def _tell(self, folder: Path) -> None:
-        """Write what tells of the run: settings, curves, model card."""
+        """Write what tells of the run: settings, curves, model card; see `_save`."""
         told = Card(
             name=Path(self.args.output_dir).resolve().name,
+            folder=self.args.output_dir,
             base=self.base,
             adapter=isinstance(self.accelerator.unwrap_model(self.model), PeftModel),
             paper=self.paper,
-            settings=all_settings(self.record, self.args),
+            settings=self._settings(),
             data=self.sets.lines(),
             history=self.state.log_history,
             command=self.record.command,
             notes=list(self.journal.watch.told.values()),
+            weights=self.weights_of(),
             dataset=self.record.settings.get("dataset_name"),
         )
         write_settings(self.record, self.args, folder)

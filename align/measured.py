@@ -16,7 +16,7 @@ from .metrics import tokens
 from .reference_cache import CachedReference
 from .samples import answers, append
 from .sets import Sets
-from .start import Start
+from .start import Start, check_schedule
 from .stop import FiniteGuard
 
 logger = logging.get_logger(__name__)
@@ -65,8 +65,8 @@ class Measured:
         Returns:
             All that is measured, as means over examples, behind the prefix.
         """
-        self._fill_cache()
         rows = self.sets.prepared(eval_dataset, metric_key_prefix)
+        self._fill_cache(rows)
         return super().evaluate(rows, ignore_keys, metric_key_prefix)  # type: ignore[misc]
 
     def evaluation_loop(
@@ -113,6 +113,7 @@ class Measured:
         if self.model_wrapped is self.model:
             # Left by an evaluation before; accelerate would then not let processes train together.
             vars(self.model).pop("_is_accelerate_prepared", None)
+        check_schedule(self.args, self.state.max_steps)
         prepared = super()._prepare_for_training(*args, **options)  # type: ignore[misc]
         self._fill_cache()
         self._line_step = self.state.global_step
@@ -120,19 +121,21 @@ class Measured:
             self.log(dict(self.sets.numbers()))
         return prepared
 
-    def _fill_cache(self) -> None:
-        """With full fine-tuning, what is cached must be computed while the policy is its base."""
+    def _fill_cache(self, more: Any = None) -> None:
+        """With full fine-tuning, what is cached must be computed while the policy is its base.
+
+        Args:
+            more: Rows beside those of the trainer, prepared, or several sets by name.
+        """
         cached = isinstance(self.reference, CachedReference)
         if not cached or self.start.adapter or self.state.global_step > 0:
             return
-        held_out = self.eval_dataset
-        rows = [
-            self.train_dataset,
-            *(held_out.values() if isinstance(held_out, dict) else [held_out]),
-        ]
+        rows = [self.train_dataset]
+        for held_out in (self.eval_dataset, more):
+            rows += held_out.values() if isinstance(held_out, dict) else [held_out]
         with torch.random.fork_rng():
             for one in rows:
-                if one is not None:
+                if one is not None and not isinstance(one, str):
                     loader = self.get_eval_dataloader(one)
                     batches = (inputs["batch"] for inputs in loader)
                     self.reference.fill(batches, through=self.model_wrapped)

@@ -6,6 +6,7 @@ are made in float32, layer by layer, and rounded once to the dtype that is saved
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import nn
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, ProcessorMixin
 from trl.trainer.utils import create_model_from_path
 
+import contralign
 from contralign.decoding.checks import one_of
 
 from .adapters import with_adapter
@@ -31,7 +33,8 @@ def merge(adapter: Path, output: Path, *, dtype: str = "auto") -> None:
 
     Args:
         adapter: A folder that PEFT saved.
-        output: A new or empty folder: weights, config and the tokenizer or processor, all or none.
+        output: A new or empty folder: weights, config, the tokenizer or processor and a model
+            card, all or none.
         dtype: Of the saved weights; "auto" as the base was saved.
 
     Raises:
@@ -55,9 +58,24 @@ def merge(adapter: Path, output: Path, *, dtype: str = "auto") -> None:
         whole = Path(scratch, "merged")
         merged.save_pretrained(whole)
         processor.save_pretrained(whole)
+        (whole / "README.md").write_text(_card(adapter, base), encoding="utf-8")
         if output.exists():
             output.rmdir()
         whole.rename(output)
+
+
+def _card(adapter: Path, base: str) -> str:
+    """The model card: what was merged, and what the adapter's own card tells."""
+    told = (
+        f"---\nlibrary_name: transformers\ntags:\n- contralign\n---\n\n"
+        f"# {adapter.resolve().name}, merged\n\n`{base}` with the adapter `{adapter}` merged into "
+        f"its weights by contralign {contralign.__version__} (`contralign merge`).\n"
+    )
+    own = adapter / "README.md"
+    if not own.is_file():
+        return told
+    body = re.sub(r"\A---\n.*?\n---\n", "", own.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return f"{told}\nThe adapter's card:\n\n{body.replace('![curves](curves.png)', '').strip()}\n"
 
 
 def _config(adapter: Path) -> PeftConfig:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from .batch import Batch
 
+FEWEST = 10
+"""Held-out examples that say something of their spread, for a standard error."""
 DRIFTS = ("logps/chosen_drift", "logps/rejected_drift")
 ESTIMATED = ("loss", "rewards/margins", "rewards/accuracies", *DRIFTS)
 MEASURED = (
@@ -44,7 +46,7 @@ class Meter:
         self._totals[name] = self._totals[name] + total if name in self._totals else total
 
     def read(
-        self, reduce: Callable[[Tensor], Tensor], errors: Collection[str] = ()
+        self, reduce: Callable[[Tensor], Tensor], errors: Collection[str] = (), fewest: int = 2
     ) -> dict[str, float]:
         """Take the means and start afresh.
 
@@ -52,6 +54,7 @@ class Meter:
             reduce: Sums a tensor over all processes, each of which added the same names.
             errors: Names whose mean gets its standard error beside it, as NAME_se; each number of
                 theirs must be of another example.
+            fewest: How many of them it takes.
 
         Returns:
             Name -> mean; names of which nothing counted are left out.
@@ -63,7 +66,7 @@ class Meter:
         self._totals = {}
         read = {name: sum_ / n for name, (sum_, _, n) in zip(names, totals, strict=True) if n}
         for name, (sum_, squares, n) in zip(names, totals, strict=True):
-            if name in errors and n > 1:
+            if name in errors and n >= fewest:
                 spread = max(squares - sum_ * sum_ / n, 0)
                 read[f"{name}_se"] = math.sqrt(spread / (n - 1) / n)
         return read

@@ -27,9 +27,10 @@ def load_processor(model: str | nn.Module, config: PreferenceConfig) -> Any:
             "a model that was made in memory has no tokenizer beside it. Pass processing_class."
         )
     try:
+        adapter = saved_adapter(name, config)
         return AutoProcessor.from_pretrained(
-            base_of(name, config) or name,
-            revision=_given(config).get("revision"),
+            name if adapter is None else adapter.base_model_name_or_path,
+            revision=_given(config).get("revision") if adapter is None else adapter.revision,
             trust_remote_code=config.trust_remote_code,
         )
     except OSError as error:
@@ -162,9 +163,14 @@ def _loaded(name: str, config: PreferenceConfig, quantized: BitsAndBytesConfig |
     options = loading(config)
     if quantized is not None:
         options["quantization_config"] = quantized
-    base = base_of(name, config)
+    adapter = saved_adapter(name, config)
+    revision = options.get("revision")
+    if adapter is not None:
+        # The revision that is asked for is the adapter's; it knows that of its base.
+        options["revision"] = adapter.revision
     try:
-        model = create_model_from_path(base or name, **options)
+        base = name if adapter is None else str(adapter.base_model_name_or_path)
+        model = create_model_from_path(base, **options)
     except ImportError as error:
         raise ValueError(
             f"{name} can't be loaded: {error} Install it, or choose another attn_implementation."
@@ -175,21 +181,23 @@ def _loaded(name: str, config: PreferenceConfig, quantized: BitsAndBytesConfig |
         raise ValueError(
             f"model_init_kwargs are of from_pretrained, which doesn't know one of them: {error}."
         ) from error
-    return model if base is None else PeftModel.from_pretrained(model, name, is_trainable=True)
+    if adapter is None:
+        return model
+    return PeftModel.from_pretrained(model, name, revision=revision, is_trainable=True)
 
 
-def base_of(name: str, config: PreferenceConfig) -> str | None:
-    """The base model of a saved adapter; None for what is no adapter."""
-    if find_adapter_config_file(name, revision=_given(config).get("revision")) is None:
+def saved_adapter(name: str, config: PreferenceConfig) -> PeftConfig | None:
+    """The config of a saved adapter, which names its base; None for what is no adapter."""
+    revision = _given(config).get("revision")
+    if find_adapter_config_file(name, revision=revision) is None:
         return None
-    return str(PeftConfig.from_pretrained(name).base_model_name_or_path)
+    found: PeftConfig = PeftConfig.from_pretrained(name, revision=revision)
+    return found
 
 
 def _given(config: PreferenceConfig) -> dict[str, Any]:
-    given = config.model_init_kwargs
-    if isinstance(given, str):
-        raise ValueError(f"model_init_kwargs holds keys and values, got {given!r}. Write JSON.")
-    return given or {}
+    given: Any = config.model_init_kwargs
+    return dict(given or {})
 
 
 def _with_adapter(model: Any, adapter: PeftConfig) -> nn.Module:

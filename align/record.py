@@ -47,10 +47,14 @@ class Record:
     Attributes:
         command: What was typed, if a command started it.
         settings: Keys of the model, the adapter and the data, as a config file has them.
+        method: Of `contralign train`.
+        missing: What a file can't hold, of a run that was started in Python.
     """
 
     command: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    method: str = "dpo"
+    missing: Sequence[str] = ()
 
 
 def versions() -> dict[str, str]:
@@ -81,10 +85,17 @@ def _default(spec: dataclasses.Field[Any]) -> Any:
 
 
 def write_settings(record: Record, config: PreferenceConfig, folder: Path) -> None:
-    """Write the settings, resolved, so that the same run can be started from them."""
+    """Write the settings, resolved, so that the same run can be started from them.
+
+    What a file can't hold of a run that Python started is named on top.
+    """
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
     file = shlex.quote(str(Path(config.output_dir) / SETTINGS))
-    head = [f"# contralign train dpo --config {file}"]
+    head = [f"# contralign train {record.method} --config {file}"]
+    if record.missing:
+        head.append(
+            f"# It was started in Python, with {', '.join(record.missing)}: set that first."
+        )
     if record.command:
         head.append(f"# Written by: {shlex.join(record.command)}")
     head.append(f"# With: {used}")

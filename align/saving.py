@@ -72,6 +72,26 @@ def checkpoint(folder: Path) -> Iterator[None]:
     shutil.rmtree(earlier, ignore_errors=True)
 
 
+def refuse_used(folder: Path) -> None:
+    """Refuse to write a run over another one, or over a model.
+
+    Raises:
+        ValueError: With what is there, and the way out.
+    """
+    last = newest(folder)
+    if last is not None:
+        raise ValueError(
+            f"{folder} holds a run already ({last.name}). Go on with it: resume_from_checkpoint "
+            "true; or choose another output_dir."
+        )
+    weights = [path.name for path in folder.glob("*") if WEIGHTS.fullmatch(path.name)]
+    if weights:
+        raise ValueError(
+            f"{folder} holds a model already ({weights[0]}), which would be written over. Choose "
+            "another output_dir."
+        )
+
+
 def newest(folder: Path) -> Path | None:
     """The last whole checkpoint of a run: its state is written last, and can be read."""
     if not folder.is_dir():

@@ -17,6 +17,7 @@ from transformers.integrations.integration_utils import (
 from trl.models import prepare_deepspeed, prepare_fsdp
 
 from .config import REFERENCES, PreferenceConfig
+from .flow import Lines
 from .metrics import MEASURED
 from .policy import (
     autocast_dtype,
@@ -30,6 +31,8 @@ from .reference_sync import ReferenceSync
 from .references import Reference
 from .support import language_model
 
+# Schedules that have no warm-up.
+UNWARMED = ("constant", "reduce_lr_on_plateau")
 # Transformers doesn't say whether these can be used.
 UNLISTED = ("azure_ml", "flyte")
 
@@ -85,8 +88,8 @@ def look_at_start(policy: Any, config: PreferenceConfig, given: nn.Module | None
 def own_callbacks(
     config: PreferenceConfig, reference: Reference | None, policy: nn.Module
 ) -> list[TrainerCallback]:
-    """The callbacks that options ask for."""
-    chosen: list[TrainerCallback] = []
+    """Ours: when lines are logged, and what options ask for."""
+    chosen: list[TrainerCallback] = [Lines()]
     if config.early_stopping_patience is not None:
         chosen.append(
             EarlyStoppingCallback(config.early_stopping_patience, config.early_stopping_threshold)
@@ -113,6 +116,12 @@ def check_options(config: PreferenceConfig, evaluates: bool, streams: bool = Fal
             f"one process trains on one GPU, got {config.n_gpu} in one process. Start with "
             "accelerate launch -m contralign train ..., or set CUDA_VISIBLE_DEVICES=0."
         )
+    if config.world_size > 1 and not config.accelerator_config.even_batches:
+        raise ValueError(
+            f"{config.world_size} processes take as many batches each, got accelerator_config with "
+            "even_batches: false, under which one would wait for ever. Leave it out."
+        )
+    check_schedule(config, config.max_steps)
     if streams and config.max_steps <= 0:
         raise ValueError(
             "a stream doesn't know how long it is, so max_steps says when to stop, got "
@@ -133,6 +142,24 @@ def check_options(config: PreferenceConfig, evaluates: bool, streams: bool = Fal
         )
     if config.eval_samples and config.eval_strategy == "no":
         raise ValueError("eval_samples are drawn at evaluations. Set eval_strategy: steps.")
+
+
+def check_schedule(config: PreferenceConfig, updates: int) -> None:
+    """Refuse a run whose only update is the first of a warm-up, where the learning rate is 0.
+
+    Args:
+        config: The options.
+        updates: Of the whole run.
+
+    Raises:
+        ValueError: With the way out.
+    """
+    warms_up = config.lr_scheduler_type not in UNWARMED and config.warmup_steps > 0
+    if updates == 1 and warms_up and config.learning_rate > 0:
+        raise ValueError(
+            f"a warm-up begins at learning rate 0, so a run of 1 update with warmup_steps: "
+            f"{config.warmup_steps} would train nothing. Set warmup_steps: 0, or train for longer."
+        )
 
 
 def check_models(

@@ -34,6 +34,7 @@ from .policy import (
     loading,
     tokenizer_of,
 )
+from .python_record import python_record
 from .record import Record
 from .references import make_reference
 from .selfcheck import check_gradient, check_start
@@ -95,6 +96,20 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         if not isinstance(rows, Dataset):
             # Each process reads its part of a stream: joined batches couldn't be cut again.
             args.accelerator_config.dispatch_batches = False
+        self.record = record or python_record(
+            model,
+            paper.method.lower(),
+            adapter=peft_config,
+            quantized=quantization_config,
+            missing={
+                "train_dataset": train_dataset,
+                "eval_dataset": eval_dataset,
+                "processing_class": processing_class,
+                "reference": reference,
+                "callbacks": callbacks,
+                "optimizers": optimizers[0] or optimizers[1],
+            },
+        )
         # Adapters start from random numbers.
         set_seed(args.seed)
         policy: Any = load_policy(model, args, peft_config, quantization_config)
@@ -128,7 +143,6 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         self.paper = paper
         name = model if isinstance(model, str) else get_config_model_id(policy.config)
         self.base = name or "a model made in memory"
-        self.record = record or Record(settings={"model_name_or_path": name})
         self._parameters = policy.num_parameters(exclude_embeddings=True)
         self._checked = not args.self_check
 

@@ -78,5 +78,5 @@ def train(options: Options, command: Sequence[str]) -> None:
     except (TrainingError, OutOfMemoryError) as error:
         sys.exit(complain(str(error), 1))
     if trainer.is_world_process_zero():
-        print(f"Model, card and curves: {config.output_dir}")
+        print(f"Model, card and curves: {config.output_dir} ({trainer.weights_of()})")
     trainer.end()

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contralign.align.kept import to_resume
-from contralign.align.record import plain
-from contralign.align.saving import WEIGHTS, newest
+from contralign.align.course import course, refuse_another
+from contralign.align.kept import kept_course, to_resume
+from contralign.align.record import all_settings, plain
+from contralign.align.saving import refuse_used
 
 if TYPE_CHECKING:
     from trl import ModelConfig
@@ -91,21 +92,16 @@ def _check_folder(options: Options) -> None:
             f"output_dir is a folder to write to, got {given!r}, but {place} isn't one. Choose "
             "another."
         )
-    if options.resume is not None:
-        to_resume(folder, options.resume)
+    if options.resume is None:
+        refuse_used(folder)
         return
-    last = newest(folder)
-    if last is not None:
-        raise ValueError(
-            f"{folder} holds a run already ({last.name}). Go on with it: --resume_from_checkpoint "
-            "true; or choose another output_dir."
-        )
-    weights = [path.name for path in folder.glob("*") if WEIGHTS.fullmatch(path.name)]
-    if weights:
-        raise ValueError(
-            f"{folder} holds a model already ({weights[0]}), which would be written over. Choose "
-            "another output_dir."
-        )
+    checkpoint = to_resume(folder, options.resume)
+    if checkpoint is not None:
+        settings = all_settings(options.record(()), options.config)
+        now, then = course(settings), kept_course(checkpoint)["settings"]
+        # Left out, it is chosen when the model is there.
+        now.setdefault("reference", then.get("reference"))
+        refuse_another(checkpoint, then, now)
 
 
 def changed(part: Any) -> dict[str, Any]:

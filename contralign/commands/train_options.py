@@ -73,20 +73,14 @@ class Options:
         return Record(list(command), settings)
 
     def loading(self) -> dict[str, Any]:
-        """What `from_pretrained` is told.
-
-        Raises:
-            ValueError: `model_init_kwargs` is no mapping.
-        """
-        given = self.config.model_init_kwargs or {}
-        if isinstance(given, str):
-            raise ValueError(f"model_init_kwargs is a mapping, got {given!r}. Write it as JSON.")
+        """What `from_pretrained` is told."""
+        given: Any = self.config.model_init_kwargs
         model = {
             "revision": self.model.model_revision,
             "attn_implementation": self.model.attn_implementation,
             "dtype": self.model.dtype,
         }
-        return {**model, **given}
+        return {**model, **(given or {})}
 
 
 class TrainParser(TrlParser):

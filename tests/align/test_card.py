@@ -29,6 +29,7 @@ HISTORY: list[dict[str, Any]] = [
 def told(**options: Any) -> Card:
     given: dict[str, Any] = {
         "name": "my-run",
+        "folder": "runs/my run",
         "base": "org/base",
         "adapter": True,
         "paper": PAPER,
@@ -90,12 +91,12 @@ def test_the_command_to_use_it_is_one_of_ours(base: str, adapter: bool) -> None:
     program, *words = shlex.split(block(text, "bash")[0])
     assert program == "contralign"
     args = build_parser().parse_args(words)
-    assert args.model == (base if adapter else ".")
-    assert args.adapter == ("." if adapter else None)
+    assert args.model == (base if adapter else "runs/my run")
+    assert args.adapter == ("runs/my run" if adapter else None)
     (code,) = block(text, "python")
     kind = "AutoPeftModelForCausalLM" if adapter else "AutoModelForCausalLM"
     library = "peft" if adapter else "transformers"
-    assert code == f'from {library} import {kind}\n\nmodel = {kind}.from_pretrained(".")'
+    assert code == f'from {library} import {kind}\n\nmodel = {kind}.from_pretrained("runs/my run")'
     assert ("A PEFT adapter for" in text) is adapter
 
 
@@ -111,8 +112,15 @@ def test_results_by_hand() -> None:
     }
 
 
+def test_says_whose_weights_they_are() -> None:
+    text = card(told(weights="after update 2 of 3, the best evaluated by loss"))
+    assert "by contralign. The weights are those after update 2 of 3, the best" in text
+    assert "The weights" not in card(told())
+
+
 def test_each_data_set_has_its_own_results() -> None:
     line = {"eval_a_loss": 1.0, "eval_a_loss_se": 0.5, "eval_b_loss": 2.0, "step": 1}
+    line |= {"eval_b_loss_se": 0.0}  # all the same: no interval is so sure
     text = card(told(history=[line]))
     assert table(text) == {
         "evaluation a: loss": ["1", "1", "0.02 to 1.98", "1"],

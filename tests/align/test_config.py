@@ -201,6 +201,16 @@ def test_what_is_written_as_json_is_read(tmp_path: Path) -> None:
     }
 
 
+def test_what_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="model_init_kwargs is a mapping, got 'dtype'"):
+        config(tmp_path, model_init_kwargs="dtype")
+
+
+def test_the_result_goes_to_a_folder_that_is_named() -> None:
+    with pytest.raises(ValueError, match="output_dir says where the result goes"):
+        DPOConfig()
+
+
 @pytest.mark.parametrize("kind", [PreferenceConfig, DPOConfig])
 def test_every_option_of_ours_is_explained(kind: type) -> None:
     own = {name for name in vars(kind)["__annotations__"] if not name.startswith("_")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -73,10 +74,15 @@ def test_a_line_says_what_was_added_since_the_one_before() -> None:
 def test_evaluation_is_apart_from_training_and_has_errors() -> None:
     journal = Journal(exact_drift=True)
     add(journal, count=1)
-    add(journal, training=False)
+    for _ in range(4):
+        add(journal, training=False)
+    few = journal.evaluation_line(alone, "eval")
+    assert (few["loss"], "loss_se" in few) == (2.5, False)
+    for _ in range(5):
+        add(journal, training=False)
     evaluated = journal.evaluation_line(alone, "eval")
     assert evaluated["loss"] == 2.5
-    assert evaluated["loss_se"] == pytest.approx(1.5)
+    assert evaluated["loss_se"] == pytest.approx(1.5 * math.sqrt(10 / 9) / math.sqrt(10))
     errors = {name.removesuffix("_se") for name in evaluated if name.endswith("_se")}
     assert errors == {name for name in ESTIMATED if name in evaluated}
     measured = line(journal)

@@ -93,10 +93,10 @@ def test_the_time_of_evaluations_is_not_that_of_training(tmp_path: Path) -> None
 
 
 def test_updates_are_counted_once_each_also_when_a_run_begins_again(tmp_path: Path) -> None:
-    run = trained(tmp_path, save_strategy="steps", save_steps=2, **STEADY)
+    run = trained(tmp_path / "one", save_strategy="steps", save_steps=2, **STEADY)
     assert run.journal.watch.standstill.updates == 4
-    resumed = trainer(tmp_path, make=Untold, **STEADY)
-    resumed.train(str(tmp_path / "checkpoint-2"))
+    resumed = trainer(tmp_path / "two", make=Untold, **STEADY)
+    resumed.train(str(tmp_path / "one" / "checkpoint-2"))
     assert resumed.journal.watch.standstill.updates == 4
-    run.train()
-    assert run.journal.watch.standstill.updates == 8
+    resumed.train()
+    assert resumed.journal.watch.standstill.updates == 8

@@ -112,6 +112,17 @@ def test_the_folder_is_a_plain_model_with_its_tokenizer(
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["merged"]
 
 
+def test_its_card_says_what_was_merged_and_how_it_was_trained(
+    adapter: Path, base: Path, tmp_path: Path
+) -> None:
+    (adapter / "README.md").write_text("---\ntags:\n- dpo\n---\n\n# run\n\n![curves](curves.png)\n")
+    merge(adapter, tmp_path / "merged")
+    card = (tmp_path / "merged" / "README.md").read_text()
+    assert f"`{base}` with the adapter `{adapter}` merged into its weights" in card
+    assert card.endswith("The adapter's card:\n\n# run\n")
+    assert "dpo" not in card
+
+
 def test_base_and_adapter_are_only_read_and_twice_is_the_same(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,17 +22,18 @@ from torch import nn
 from transformers import BitsAndBytesConfig, GPT2Config, GPT2LMHeadModel, LlamaConfig
 from transformers import LlamaForCausalLM as Llama
 
+from contralign.align import policy as policy_module
 from contralign.align.engine import Engine
 from contralign.align.policy import (
     active_dropout,
     autocast_dtype,
-    base_of,
     check_attention,
     check_quantization,
     comes_with_adapter,
     load_policy,
     load_processor,
     loading,
+    saved_adapter,
     silence_dropout,
     tokenizer_of,
 )
@@ -269,8 +271,26 @@ def test_an_adapter_speaks_once_its_second_matrix_is_not_zero() -> None:
 def test_an_adapters_folder_names_its_base(
     tmp_path: Path, model_folder: Path, adapter_folder: Path
 ) -> None:
-    assert base_of(str(adapter_folder), config(tmp_path)) == str(model_folder)
-    assert base_of(str(model_folder), config(tmp_path)) is None
+    adapter = saved_adapter(str(adapter_folder), config(tmp_path))
+    assert adapter is not None
+    assert adapter.base_model_name_or_path == str(model_folder)
+    assert saved_adapter(str(model_folder), config(tmp_path)) is None
+
+
+def test_the_revision_that_is_asked_for_is_the_adapters(
+    tmp_path: Path, adapter_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = adapter_folder / "adapter_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "revision": "of-the-base"}))
+    asked, load = [], policy_module.create_model_from_path
+
+    def loaded(name: str, **options: Any) -> Any:
+        asked.append(options["revision"])
+        return load(name, **options)
+
+    monkeypatch.setattr(policy_module, "create_model_from_path", loaded)
+    load_policy(str(adapter_folder), config(tmp_path, model_init_kwargs={"revision": "v2"}))
+    assert asked == ["of-the-base"]
 
 
 def test_what_is_asked_for_goes_before_what_is_usual(tmp_path: Path) -> None:
@@ -279,8 +299,6 @@ def test_what_is_asked_for_goes_before_what_is_usual(tmp_path: Path) -> None:
     asked = {"dtype": "bfloat16", "device_map": "auto", "revision": "v2"}
     options = config(tmp_path, trust_remote_code=True, model_init_kwargs=asked)
     assert loading(options) == {**usual, **asked}
-    with pytest.raises(ValueError, match=r"holds keys and values, got 'dtype'. Write JSON"):
-        loading(config(tmp_path, model_init_kwargs="dtype"))
 
 
 @pytest.mark.parametrize(

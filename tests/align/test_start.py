@@ -19,6 +19,7 @@ from transformers.integrations.integration_utils import (
 )
 
 from contralign.align.engine import Engine
+from contralign.align.flow import Lines
 from contralign.align.metrics import MEASURED
 from contralign.align.reference_sync import ReferenceSync
 from contralign.align.references import make_reference
@@ -26,6 +27,7 @@ from contralign.align.start import (
     UNLISTED,
     check_models,
     check_options,
+    check_schedule,
     look_at_start,
     own_callbacks,
 )
@@ -105,7 +107,7 @@ def test_patience_stops_early(tmp_path: Path) -> None:
         early_stopping_patience=3,
         early_stopping_threshold=0.5,
     )
-    (stopping,) = own_callbacks(options, None, model("full"))
+    _, stopping = own_callbacks(options, None, model("full"))
     assert isinstance(stopping, EarlyStoppingCallback)
     assert stopping.early_stopping_patience == 3
     assert stopping.early_stopping_threshold == 0.5
@@ -117,7 +119,7 @@ def test_a_reference_that_follows_does_as_the_options_say(tmp_path: Path) -> Non
     options = config(
         tmp_path, sync_ref_model=True, ref_model_mixup_alpha=1.0, ref_model_sync_steps=2
     )
-    (sync,) = own_callbacks(options, reference, followed)
+    _, sync = own_callbacks(options, reference, followed)
     assert isinstance(sync, ReferenceSync)
     assert reference is not None
     before = reference(ragged())
@@ -133,7 +135,20 @@ def test_a_reference_that_follows_does_as_the_options_say(tmp_path: Path) -> Non
 
 
 def test_nothing_is_called_back_that_nobody_asked_for(tmp_path: Path) -> None:
-    assert own_callbacks(config(tmp_path), None, model("full")) == []
+    (lines,) = own_callbacks(config(tmp_path), None, model("full"))
+    assert isinstance(lines, Lines)
+
+
+def test_one_update_of_a_warm_up_trains_nothing(tmp_path: Path) -> None:
+    warm = {"max_steps": 1, "warmup_steps": 0.1}
+    with pytest.raises(ValueError, match=r"warmup_steps: 0\.1 would train nothing"):
+        check_options(config(tmp_path, **warm), False)
+    for options in ({"lr_scheduler_type": "constant"}, {"learning_rate": 0.0}, {"max_steps": 2}):
+        check_options(config(tmp_path, **{**warm, **options}), False)
+    check_options(config(tmp_path, max_steps=1), False)
+    check_schedule(config(tmp_path, warmup_steps=3), 2)
+    with pytest.raises(ValueError, match="warmup_steps: 3 would train nothing"):
+        check_schedule(config(tmp_path, warmup_steps=3), 1)
 
 
 @pytest.mark.parametrize(
