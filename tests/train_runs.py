@@ -19,6 +19,7 @@ SHORT: dict[str, Any] = {
     "config": DPO,
     "max_steps": 2,
     "logging_steps": 1,
+    "warmup_steps": 0,
     "learning_rate": 1e-2,
     "eval_strategy": "no",
     "eval_samples": 0,

@@ -45,11 +45,11 @@ def test_a_line_is_not_written_over_a_loss_that_is_not_finite(tmp_path: Path) ->
 
 def test_everything_is_measured_of_rows_that_are_handed_over(tmp_path: Path) -> None:
     run = trainer(tmp_path)
-    found = run.evaluate(rows(3, seed=1), metric_key_prefix="test")
+    found = run.evaluate(rows(10, seed=1), metric_key_prefix="test")
     assert found.keys() >= {f"test_{name}" for name in (*MEASURED, "loss")}
     errors = {name for name in found if name.endswith("_se")}
     assert errors == {f"test_{name}_se" for name in ESTIMATED}
-    assert run.sets.numbers()["data/test/rows"] == 3
+    assert run.sets.numbers()["data/test/rows"] == 10
 
 
 @pytest.mark.parametrize(("lora", "filled"), [(True, 3), (False, 10 + 3)])
@@ -63,6 +63,12 @@ def test_what_full_fine_tuning_looks_up_is_computed_before_it_begins(
     run.evaluate()
     assert reference.misses == 2 * filled
     assert reference.hits == (0 if lora else 2 * 3)
+
+
+def test_so_are_other_rows_that_are_handed_over(tmp_path: Path) -> None:
+    run = trainer(tmp_path, lora=False, reference="cached")
+    found = run.evaluate(rows(4, seed=2), metric_key_prefix="other")
+    assert found["other_loss"] == pytest.approx(math.log(2), abs=1e-5)
 
 
 def test_filling_the_cache_draws_no_random_numbers(tmp_path: Path) -> None:
@@ -98,5 +104,6 @@ def test_updates_are_counted_once_each_also_when_a_run_begins_again(tmp_path: Pa
     resumed = trainer(tmp_path / "two", make=Untold, **STEADY)
     resumed.train(str(tmp_path / "one" / "checkpoint-2"))
     assert resumed.journal.watch.standstill.updates == 4
-    resumed.train()
-    assert resumed.journal.watch.standstill.updates == 8
+    again = trained(tmp_path / "three", **STEADY)
+    again.train()
+    assert again.journal.watch.standstill.updates == 8

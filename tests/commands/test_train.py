@@ -53,10 +53,11 @@ def test_a_run_ends_with_adapter_card_curves_and_settings(
     typed: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    given = words({**typed, "output_dir": output, "max_steps": 1})
+    given = words({**typed, "output_dir": output, "max_steps": 1, "warmup_steps": 0})
     assert cli.main(given) == 0
     out, err = capfd.readouterr()
-    assert out.splitlines()[-1] == f"Model, card and curves: {output}"
+    whose = "after update 1 of 1, the best evaluated by rewards/accuracies"
+    assert out.splitlines()[-1] == f"Model, card and curves: {output} ({whose})"
     assert err == ""
     kept = {path.name for path in output.iterdir()}
     assert kept >= {"adapter_config.json", "adapter_model.safetensors", "curves.html", "curves.png"}
@@ -95,7 +96,7 @@ def test_a_run_is_not_written_over(
     run: Path, typed: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code(words({**typed, "output_dir": run})) == 2
-    assert "holds a run already (checkpoint-4). Go on with it: --resume" in capsys.readouterr().err
+    assert "holds a run already (checkpoint-4). Go on with it: resume" in capsys.readouterr().err
     result = tmp_path / "result"
     shutil.copytree(run, result, ignore=shutil.ignore_patterns("checkpoint-*"))
     assert exit_code(words({**typed, "output_dir": result})) == 2
@@ -181,7 +182,8 @@ def test_an_interrupted_run_says_how_to_go_on(
     [
         ([], "required: METHOD"),
         (["dpx"], "there is no choice 'dpx'. Did you mean 'dpo'?"),
-        (["dpo"], "training starts from a model, got none. Set model_name_or_path."),
+        (["dpo"], "output_dir says where the result goes, got none."),
+        (["dpo", "--output_dir", "out"], "training starts from a model, got none. Set model_name"),
     ],
 )
 def test_there_is_a_method(given: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ OPTIONS = [
     ({"eval_strategy": "epoch"}, "no split 'test', only train. Take one of them. Or hold rows out"),
     ({"config": None, "dataset_name": None, "datasets": "FILE", "eval_strategy": "epoch"},
      "eval_strategy: epoch needs an evaluation set, got none."),
-    ({"test_split_size": 30}, "test_split_size is a part of the 20 rows, got 30."),
+    ({"test_split_size": 30}, "test_split_size leaves rows to train on, got 30 of 20."),
     ({"test_split_size": 1.5}, "test_split_size is a share between 0 and 1 or a number of rows"),
     ({"max_length": 5}, "10 of the 20 rows of the training data can't be trained on: prompt-too-l"),
 ]  # fmt: skip
@@ -146,7 +146,7 @@ def test_rows_that_cannot_be_trained_on(
     assert train(empty, file, tmp_path / "out") == 2
     found = refusal(capsys)
     assert f"1 of the 3 rows of the training data can't be trained on: {told}" in found
-    assert "leave them out with on_problem: drop. `contralign data check` explains each." in found
+    assert "leave them out with on_problem: drop. `contralign data check` explains each" in found
 
 
 def test_rows_that_cannot_be_trained_on_are_dropped_on_request(

@@ -14,6 +14,8 @@ from align_runs import rows
 from datasets import Dataset, IterableDataset
 from train_runs import DPO, pairs, train
 
+from contralign.align.course import course
+from contralign.align.record import all_settings
 from contralign.commands.train_options import Options, load_data, read
 
 ROWS = rows(20)
@@ -115,8 +117,10 @@ def test_what_a_model_is_loaded_with(tmp_path: Path) -> None:
 def test_resuming_is_said_in_a_word(tmp_path: Path, said: Any) -> None:
     checkpoint = tmp_path / "out" / "checkpoint-3"
     checkpoint.mkdir(parents=True)
-    for name in ("journal.json", "trainer_state.json"):
-        (checkpoint / name).write_text("{}")
+    before = options(tmp_path, output_dir=str(tmp_path / "before"))
+    kept = {"course": {"settings": course(all_settings(before.record(()), before.config))}}
+    (checkpoint / "journal.json").write_text(json.dumps(kept))
+    (checkpoint / "trainer_state.json").write_text("{}")
     assert options(tmp_path, resume_from_checkpoint=said).resume is True
     named = options(tmp_path, "--resume_from_checkpoint", str(checkpoint))
     assert named.resume == str(checkpoint)
