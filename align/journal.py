@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .batch import Batch
 from .engine import TokenLogps
-from .metrics import ESTIMATED, Drift, Meter, measure, tokens
+from .metrics import ESTIMATED, Drift, Meter, correlated, measure, tokens
 from .monitors import Watch
 
 Reduce = Callable[[Tensor], Tensor]
@@ -79,7 +79,7 @@ class Journal:
         Returns:
             What goes into the line too, and what there is to warn of.
         """
-        measured = self.drift(self._meters[True].read(reduce))
+        measured = self.drift(correlated(self._meters[True].read(reduce)))
         self.count(reduce)
         now = time.perf_counter()
         spent = max(now - self._started - self._paused, 1e-9)
@@ -90,7 +90,7 @@ class Journal:
 
     def evaluation_line(self, reduce: Reduce, prefix: str) -> dict[str, float]:
         """Read what evaluation added, with standard errors."""
-        return self.drift(self._meters[False].read(reduce, ESTIMATED), f"{prefix}_")
+        return self.drift(correlated(self._meters[False].read(reduce, ESTIMATED)), f"{prefix}_")
 
     def count(self, reduce: Reduce) -> None:
         """Add up the processes' tokens."""

@@ -5,12 +5,13 @@ Hejna et al. 2023, "Contrastive Preference Learning: Learning from Human Feedbac
 ranking of k completions after Plackett and Luce of its appendix; code: github.com/jhejna/cpl. As in
 that code, labels may be soft: 0.5 is a tie. It has no discount (gamma 1), takes the mean over all
 twos in place of a ranking's likelihood, and clones all segments unless told to keep to the better
-ones; here cloning is of chosen completions, a mean over their tokens. Averaging over tokens is ours.
+ones; here cloning is of chosen completions, a mean over their tokens. Averaging S is ours.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -118,6 +119,29 @@ class CPL:
         slope = torch.sigmoid(chosen - self.lmbda * rejected)
         flat = 4 * slope * (1 - slope) < SATURATED
         return (flat & (bias > (chosen - rejected).abs())).to(advantages)
+
+
+@dataclass(frozen=True)
+class Cloning:
+    """CPL's warm-up: behaviour cloning, whose metrics are those of the CPL that comes after.
+
+    Attributes:
+        then: That.
+    """
+
+    needs_reference: ClassVar[bool] = False
+
+    then: CPL
+
+    def __call__(
+        self,
+        policy: Float[Tensor, "prompts k tokens"],
+        reference: Float[Tensor, "prompts k tokens"] | None,
+        batch: Batch,
+    ) -> tuple[Float[Tensor, " prompts"], Metrics]:
+        with torch.no_grad():
+            _, metrics = self.then(policy, reference, batch)
+        return cloning(policy, batch), metrics
 
 
 def cloning(policy: Float[Tensor, "prompts k tokens"], batch: Batch) -> Float[Tensor, " prompts"]:

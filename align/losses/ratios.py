@@ -87,7 +87,7 @@ def ranking_metrics(
         scores: Higher is better; equal ones have no order.
 
     Returns:
-        Each example's `rewards/chosen` and `rewards/rejected`, of the first and the last completion;
+        Each example's `rewards/chosen` and `rewards/rejected`, of the first and the last one;
         `rewards/margins`, by how much the better of two completions is ahead, the mean over all
         twos; and `rewards/accuracies`, the share of twos in the right order, a half where no two
         have one. Detached.
