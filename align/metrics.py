@@ -78,6 +78,7 @@ def measure(
     reference: Float[Tensor, "prompts k tokens"] | None,
     entropy: Float[Tensor, "prompts k tokens"] | None,
     real: Bool[Tensor, " prompts"],
+    sampled: bool = False,
 ) -> None:
     """Add what every preference method looks at.
 
@@ -86,7 +87,8 @@ def measure(
     added to them since training began: `h = log pi - log ref` where the reference is that beginning
     (see `Drift` for others). kl is `exp(h_t) - 1 - h_t`, the mean over completion tokens of the
     data: Schulman's third estimator of KL(reference || policy) in nats a token, unbiased where the
-    completions were sampled from the reference, and at least zero on any others. entropy is the
+    completions were sampled from the reference, and at least zero on any others; of the policy's
+    own samples it is `exp(-h_t) - 1 + h_t`, the same of KL(policy || reference). entropy is the
     policy's, in nats, the mean over completion tokens.
 
     Args:
@@ -96,6 +98,7 @@ def measure(
         reference: The same of the reference, if there is one.
         entropy: Of the policy.
         real: Which examples count.
+        sampled: Whether completions are the policy's own samples.
     """
     mask = batch.mask.to(policy.device) & real[:, None, None]
     ratio = policy.detach() - (0 if reference is None else reference)
@@ -106,6 +109,7 @@ def measure(
     prompts = torch.tensor([len(prompt) for prompt in batch.prompts])
     meter.add("lengths/prompt", prompts.to(policy.device), real)
     if reference is not None:
+        ratio = -ratio if sampled else ratio
         meter.add("kl", torch.expm1(ratio) - ratio, mask)
     if entropy is not None:
         meter.add("entropy", entropy, mask)
