@@ -84,6 +84,7 @@ class CoPGTrainer(PreferenceTrainer):
         inputs["told"] = {"completions/clipped": clipped.float().mean(-1)}
 
     def _judged(self, batch: Batch, rows: list[Any]) -> Tensor:
+        reward: Any = self.sets.reward
         decode = self.sets.tokenizer.decode
         said = [
             spoken(
@@ -92,7 +93,7 @@ class CoPGTrainer(PreferenceTrainer):
             )
             for row, group in zip(rows, batch.completions, strict=True)
         ]
-        return torch.tensor(judge(self.sets.reward, rows, said))
+        return torch.tensor(judge(reward, rows, said))
 
     def _sampling(self) -> Sampling:
         args, tokenizer = self.args, self.sets.tokenizer

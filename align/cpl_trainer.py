@@ -33,6 +33,8 @@ class CPLTrainer(PreferenceTrainer):
         **others: Of `PreferenceTrainer`.
     """
 
+    lr_scheduler: Any
+
     def __init__(self, model: str | Path | nn.Module, args: CPLConfig, **others: Any) -> None:
         loss = args.loss()
         super().__init__(model, args, loss=loss, paper=PAPER, **others)

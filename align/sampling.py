@@ -124,9 +124,11 @@ class InverseTransform(LogitsProcessor):
         exact = torch.float32 if scores.device.type == "mps" else torch.float64
         reached = torch.softmax(scores.to(exact) / self._temperature, -1).cumsum(-1)
         place = self._uniform[:, input_ids.shape[1] - self._width, None].to(reached)
-        # Rounding may leave the last sum below 1. On the right: never a token of no probability.
-        token = torch.searchsorted(reached, place * reached[:, -1:], right=True)
-        token = token.clamp(max=scores.shape[1] - 1)
+        total = reached[:, -1:].contiguous()
+        # Rounded, the last sum is not 1, and a place just below it may be it. On the right of
+        # equals, and up to where all is reached: never a token of no probability.
+        token = torch.searchsorted(reached, place * total, right=True)
+        token = torch.minimum(token, torch.searchsorted(reached, total))
         return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
 
 

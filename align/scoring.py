@@ -19,6 +19,7 @@ RewardFunction: TypeAlias = Callable[..., Sequence[float]]
 
 ROWS = 32  # that a reward is asked about at once; ours
 ASKED = ("prompt", "chosen", "rejected", "completion", "completions")
+COLUMNS = (*PAIR_SCORES, "scores", "score")
 UNSCORED = replace(SCORED, scores=False)
 
 
@@ -38,17 +39,17 @@ def with_scores(dataset: Dataset | IterableDataset, reward: RewardFunction, name
             f"a reward scores data before training, but {name} is a stream. Read it without "
             "streaming, or let `contralign data score` write the scores."
         )
-    if there := [column for column in (*PAIR_SCORES, "scores") if column in dataset.column_names]:
+    if there := [column for column in COLUMNS if column in dataset.column_names]:
         raise ValueError(
             f"scores come from a reward or from the data, but {name} has {there[0]} and a reward "
             "was passed. Leave one of them out."
         )
-    found: dict[str, list[Any]] = {column: [] for column in (*PAIR_SCORES, "scores")}
+    found: dict[str, list[Any]] = {column: [] for column in COLUMNS}
     for start in range(0, len(dataset), ROWS):
         rows = list(dataset.select(range(start, min(start + ROWS, len(dataset)))))
         said = [_answers(row) for row in rows]
-        for one, scores in zip(said, judge(reward, rows, said), strict=True):
-            for column, value in _columns(one, scores).items():
+        for row, one, scores in zip(rows, said, judge(reward, rows, said), strict=True):
+            for column, value in _columns(row, one, scores).items():
                 found[column].append(value)
     for column, values in found.items():
         if any(value is not None for value in values):
@@ -110,10 +111,16 @@ def _answers(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"prompt": normal["prompt"], **answers(normal)}
 
 
-def _columns(said: Mapping[str, Any], scores: list[float]) -> dict[str, Any]:
-    pair = set(SIDES) <= said.keys()
-    values = dict(zip(PAIR_SCORES, scores if pair else (None, None), strict=True))
-    return {**values, "scores": scores if scores and not pair else None}
+def _columns(
+    row: Mapping[str, Any], said: Mapping[str, Any], scores: list[float]
+) -> dict[str, Any]:
+    """The columns that training reads the scores of a row from."""
+    found: dict[str, Any] = dict.fromkeys(COLUMNS)
+    if set(SIDES) <= said.keys():
+        return {**found, **dict(zip(PAIR_SCORES, scores, strict=True))}
+    if row.get("completions") is None:
+        return {**found, "score": next(iter(scores), None)}
+    return {**found, "scores": scores or None}
 
 
 def _finite(given: Sequence[Any], count: int) -> list[float]:

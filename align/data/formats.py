@@ -2,7 +2,7 @@
 
 Known are TRL's formats (text or messages; the prompt in a column or in front of both completions;
 images; tools), ShareGPT's conversations with chosen and rejected, and groups: a prompt with a list
-`completions`, and a list `scores` beside it.
+`completions`, and a list `scores` beside it; or with one `completion` and its `score`.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def excerpt(row: Mapping[str, Any]) -> str:
 
 def _sides(present: Row, columns: Sequence[str], needs: Needs) -> Row:
     pair = present.keys() & {*SIDES}
-    both = "completions" in present and needs.completions == "group"
-    if needs.completions != "none" and (both or ("completions" in columns and not pair)):
+    listed = {"completions", "completion"} & {*(present if pair else columns)}
+    if listed and (needs.completions == "group" or (needs.completions == "pair" and not pair)):
         return read_group(present, _prompt(present), needs)
     if needs.completions == "none" and not pair:
         prompt = _prompt(present)

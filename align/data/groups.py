@@ -16,6 +16,7 @@ Row = dict[str, Any]
 
 SIDES = ("chosen", "rejected")
 PAIR_SCORES = ("score_chosen", "score_rejected")
+ONE = "completion"
 
 
 def answers(row: Row) -> dict[str, Any]:
@@ -38,10 +39,10 @@ def read_group(present: Row, prompt: Side | None, needs: Needs) -> Row:
         RowError: They can't be used.
     """
     if needs.completions == "pair":
-        raise RowError("unknown-format", "there is a column completions, where pairs are asked for")
+        raise RowError("unknown-format", "there are completions, where a pair is asked for")
     if others := [name for name in SIDES if name in present]:
         raise RowError("unknown-format", f"there are both completions and {others[0]}")
-    given = present.get("completions")
+    given = present.get("completions", [present[ONE]] if ONE in present else None)
     if given is None or (isinstance(given, list) and not given):
         raise RowError("missing-completion", "completions is empty")
     if not isinstance(given, list):
@@ -84,19 +85,20 @@ def scores_of(row: Mapping[str, Any], names: Sequence[str], needs: Needs) -> Row
         RowError: They're missing, or no finite numbers.
     """
     pair = tuple(names) == SIDES
-    columns = PAIR_SCORES if pair else ("scores",)
+    alone = not pair and row.get("completions") is None
+    columns = PAIR_SCORES if pair else ("score" if alone else "scores",)
     there = all(name in row and row[name] is not None for name in columns)
     if not needs.scores and (pair or not needs.ordered or not there):
         return {}
     if not there:
         missing = [name for name in columns if row.get(name) is None]
         raise RowError("missing-score", f"no {' and no '.join(missing)}")
-    given = [row[name] for name in PAIR_SCORES] if pair else row["scores"]
+    given = [row[name] for name in columns] if pair or alone else row["scores"]
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise RowError("bad-number", f"scores is {described(given)}, not a list")
     if len(given) != len(names):
         raise RowError("missing-score", f"{len(given)} scores of {len(names)} completions")
-    told = PAIR_SCORES if pair else [f"scores[{i}]" for i in range(len(given))]
+    told = columns if pair or alone else [f"scores[{i}]" for i in range(len(given))]
     return {"scores": [finite(name, x) for name, x in zip(told, given, strict=True)]}
 
 

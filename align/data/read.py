@@ -149,7 +149,7 @@ def _csv(file: Path) -> Rows:
 def _cell(name: str, cell: str) -> Any:
     """A cell's value: numbers where there should be some, messages where JSON says so."""
     try:
-        if name in (*NUMBERS, *PAIR_SCORES):
+        if name in (*NUMBERS, *PAIR_SCORES, "score"):
             return float(cell)
         if WRITTEN_OUT.match(cell) or (name in _LISTS and cell.startswith("[")):
             return json.loads(cell)

@@ -132,12 +132,12 @@ def read(method: str, words: Sequence[str]) -> Options:
     given = [word.partition("=")[0] for word in rest if word.startswith("--")]
     known = {action.dest for action in reader._actions}
     refuse_unknown([flag[2:] for flag in given if flag not in flags], known)
-    *parts, left = reader.parse_args_into_dataclasses(
+    script, config, model, mixture, left = reader.parse_args_into_dataclasses(
         rest, return_remaining_strings=True, look_for_args_file=False
     )
     if left:
         raise ValueError(f"contralign train {method} takes no word {left[0]!r} there.")
-    options = Options(*parts, method=method)
+    options = Options(script, config, model, mixture, method)
     options.model.model_name_or_path = _expanded(options.model.model_name_or_path)
     check(options)
     return options
