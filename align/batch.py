@@ -15,12 +15,15 @@ from torch import Tensor
 class Batch:
     """Prompts, each with the same number k of completions; a pair is (chosen, rejected).
 
+    Of a group that has scores, the best comes first; k is 0 where completions are to be sampled.
+
     Attributes:
         prompts: Each prompt's token ids, at least one.
         completions: For each prompt its k completions' token ids, EOS included, at least one each.
         images: For each prompt what the processor made of its images (`pixel_values`, grids, ...),
             without a batch axis of its own; empty for text.
-        columns: Other columns of the data: weights and margins `[prompts]`, rewards `[prompts, k]`.
+        columns: Other columns of the data: weights, margins, labels and baselines `[prompts]`,
+            scores `[prompts, k]`.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -30,7 +33,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         counts = {len(group) for group in self.completions}
-        if len(self.prompts) != len(self.completions) or len(counts) != 1 or counts == {0}:
+        if len(self.prompts) != len(self.completions) or len(counts) != 1:
             raise ValueError(
                 "a batch has one prompt or more, each with the same number of completions, got "
                 f"{len(self.prompts)} prompts with {[len(group) for group in self.completions]}."

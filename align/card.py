@@ -16,7 +16,10 @@ from .metrics import DRIFTS
 from .record import versions
 
 Z = (-1.96, 1.96)
-RESULTS = ("loss", "rewards/accuracies", "rewards/margins", *DRIFTS, "kl")
+RESULTS = (
+    *("loss", "scores/mean", "rewards/accuracies", "rewards/margins", "rewards/correlation"),
+    *(*DRIFTS, "kl"),
+)
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def _row(label: str, name: str, values: Sequence[float], error: float = 0) -> st
     """The interval is the mean's, normal: 1.96 standard errors to each side; none where it's 0."""
     ends = "" if not error else " to ".join(f"{values[-1] + z * error:.4g}" for z in Z)
     best = (min if name in ("loss", "kl") else max)(values)
-    shown = f"{best:.4g}" if name == "loss" or name.startswith("rewards/") else ""
+    shown = f"{best:.4g}" if name == "loss" or name.startswith(("rewards/", "scores/")) else ""
     return f"| {label} | {values[0]:.4g} | {values[-1]:.4g} | {ends} | {shown} |"
 
 

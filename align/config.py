@@ -12,6 +12,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
+from .data.needs import PAIRS, Needs
 from .losses import DPO, LOSSES, Loss
 from .refusals import TRLOnly, refuse
 
@@ -98,6 +99,21 @@ class PreferenceConfig(TrainingArguments):
     early_stopping_patience: int | None = None
     early_stopping_threshold: float = 0.0
     self_check: bool = True
+
+    @property
+    def needs(self) -> Needs:
+        """What is read of the data."""
+        return PAIRS
+
+    @property
+    def row_length(self) -> int | None:
+        """Tokens of a row of the data, one more than those of its prompt; None is no limit."""
+        return self.max_length
+
+    @property
+    def scored_temperature(self) -> float:
+        """The temperature of the distribution that log-probs are of."""
+        return 1.0
 
     def __post_init__(self) -> None:
         if self.output_dir is None:

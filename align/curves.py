@@ -71,6 +71,12 @@ PANELS = (
         "Log-prob of an answer (nats)",
         {"logps/chosen": ("chosen", GREEN), "logps/rejected": ("rejected", RED)},
     ),
+    Panel("Mean score of the completions", {"scores/mean": ("", BLUE)}),
+    Panel(
+        "Correlation of implicit rewards with scores",
+        {"rewards/correlation": ("", BLUE)},
+        level=0,
+    ),
     Panel("KL to the reference (nats a token)", {"kl": ("", BLUE)}, level=0),
 )
 

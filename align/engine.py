@@ -100,6 +100,10 @@ class Engine:
             ValueError: The path that was asked for isn't exact for this model.
             RuntimeError: Checkpointed layers outside `installed`: backward would see another model.
         """
+        if not batch.k:
+            raise ValueError(
+                "completions are what is scored, got prompts alone. Sample some, or add them."
+            )
         self._refuse_open_checkpoints()
         outer = self.model if through is None else through
         if not self._checked:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .batch import Batch
 from .engine import TokenLogps
-from .metrics import ESTIMATED, FEWEST, Drift, Meter, measure, tokens
+from .metrics import ESTIMATED, FEWEST, Drift, Meter, correlated, measure, tokens
 from .monitors import Watch
 
 Reduce = Callable[[Tensor], Tensor]
@@ -24,6 +24,7 @@ class Journal:
 
     Args:
         exact_drift: See `Drift`.
+        sampled: Whether completions are the policy's own samples.
 
     Attributes:
         seen: Tokens trained on so far, by all processes.
@@ -31,10 +32,11 @@ class Journal:
         watch: What speaks up.
     """
 
-    def __init__(self, exact_drift: bool) -> None:
+    def __init__(self, exact_drift: bool, sampled: bool = False) -> None:
         self.seen = 0
         self.drift = Drift(exact_drift)
         self.watch = Watch()
+        self._sampled = sampled
         self._meters = {True: Meter(), False: Meter()}
         self._uncounted = self._since_line = 0
         self._started, self._paused = time.perf_counter(), 0.0
@@ -63,7 +65,7 @@ class Journal:
         real = torch.arange(len(batch), device=scored.logps.device) < count
         for name, values in numbers.items():
             meter.add(name, values, real)
-        measure(meter, batch, scored.logps, reference, scored.entropy, real)
+        measure(meter, batch, scored.logps, reference, scored.entropy, real, self._sampled)
         self._uncounted += tokens(batch, count) if training else 0
 
     def training_line(
@@ -79,7 +81,7 @@ class Journal:
         Returns:
             What goes into the line too, and what there is to warn of.
         """
-        measured = self.drift(self._meters[True].read(reduce))
+        measured = self.drift(correlated(self._meters[True].read(reduce)))
         self.count(reduce)
         now = time.perf_counter()
         spent = max(now - self._started - self._paused, 1e-9)
@@ -90,7 +92,7 @@ class Journal:
 
     def evaluation_line(self, reduce: Reduce, prefix: str) -> dict[str, float]:
         """Read what evaluation added, with standard errors where there are enough examples."""
-        read = self._meters[False].read(reduce, ESTIMATED, FEWEST)
+        read = correlated(self._meters[False].read(reduce, ESTIMATED, FEWEST))
         return self.drift(read, f"{prefix}_")
 
     def count(self, reduce: Reduce) -> None:

@@ -18,11 +18,13 @@ from .batch import Batch
 FEWEST = 10
 """Held-out examples that say something of their spread, for a standard error."""
 DRIFTS = ("logps/chosen_drift", "logps/rejected_drift")
-ESTIMATED = ("loss", "rewards/margins", "rewards/accuracies", *DRIFTS)
+ESTIMATED = ("loss", "rewards/margins", "rewards/accuracies", "scores/mean", *DRIFTS)
+MOMENTS = ("rewards/covariance", "rewards/variance", "scores/variance")
 MEASURED = (
     *("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
     *("logps/chosen", "logps/rejected", *DRIFTS, "kl", "entropy"),
     *("lengths/prompt", "lengths/chosen", "lengths/rejected"),
+    *("scores/mean", "rewards/correlation", "rewards/saturated", "completions/clipped"),
 )
 
 
@@ -79,14 +81,17 @@ def measure(
     reference: Float[Tensor, "prompts k tokens"] | None,
     entropy: Float[Tensor, "prompts k tokens"] | None,
     real: Bool[Tensor, " prompts"],
+    sampled: bool = False,
 ) -> None:
     """Add what every preference method looks at.
 
-    logps/chosen and logps/rejected are sums over a completion, in nats. Their drift is what was
+    logps/chosen and logps/rejected are sums over a completion, in nats; of a group, its first and
+    its last. Their drift is what was
     added to them since training began: `h = log pi - log ref` where the reference is that beginning
     (see `Drift` for others). kl is `exp(h_t) - 1 - h_t`, the mean over completion tokens of the
     data: Schulman's third estimator of KL(reference || policy) in nats a token, unbiased where the
-    completions were sampled from the reference, and at least zero on any others. entropy is the
+    completions were sampled from the reference, and at least zero on any others; of the policy's
+    own samples it is `exp(-h_t) - 1 + h_t`, the same of KL(policy || reference). entropy is the
     policy's, in nats, the mean over completion tokens.
 
     Args:
@@ -96,19 +101,32 @@ def measure(
         reference: The same of the reference, if there is one.
         entropy: Of the policy.
         real: Which examples count.
+        sampled: Whether completions are the policy's own samples.
     """
     mask = batch.mask.to(policy.device) & real[:, None, None]
     ratio = policy.detach() - (0 if reference is None else reference)
-    for index, name in enumerate(("chosen", "rejected")[: batch.k]):
+    for index, name in ((0, "chosen"), (-1, "rejected"))[: batch.k]:
         meter.add(f"logps/{name}", policy[:, index].sum(-1), real)
         meter.add(f"logps/{name}_drift", ratio[:, index].sum(-1), real)
         meter.add(f"lengths/{name}", batch.mask[:, index].sum(-1).to(policy.device), real)
     prompts = torch.tensor([len(prompt) for prompt in batch.prompts])
     meter.add("lengths/prompt", prompts.to(policy.device), real)
     if reference is not None:
+        ratio = -ratio if sampled else ratio
         meter.add("kl", torch.expm1(ratio) - ratio, mask)
     if entropy is not None:
         meter.add("entropy", entropy, mask)
+
+
+def correlated(measured: dict[str, float]) -> dict[str, float]:
+    """Turn the second moments of implicit rewards and scores into rewards/correlation.
+
+    It is Pearson's, of their differences within prompts; left out where one of them is constant.
+    """
+    covariance, *spread = (measured.pop(name, 0.0) for name in MOMENTS)
+    if all(value > 0 for value in spread):
+        measured["rewards/correlation"] = covariance / math.sqrt(math.prod(spread))
+    return measured
 
 
 class Drift:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 DISPLACED_NATS, DISPLACED_SHARE, LINES_IN_A_ROW = 1.0, 0.01, 2
 STILL_UPDATES = 10
+SATURATED_SHARE = 0.5
 
 
 @dataclass
@@ -69,6 +70,22 @@ class Standstill:
         )
 
 
+def saturation(logs: Mapping[str, float]) -> str | None:
+    """Notice that CPL's lambda, not the preferences, decides what is learned.
+
+    When is ours: in more than half of the pairs of a line the sigmoid is flat because of it.
+    """
+    share = logs.get("rewards/saturated", 0.0)
+    if share <= SATURATED_SHARE:
+        return None
+    return (
+        f"lmbda saturates CPL: in {share:.0%} of the pairs (1 - lmbda) * |S_rejected| outweighs "
+        "the difference of chosen and rejected, so the sigmoid is flat, chosen answers are only "
+        "imitated and rejected ones only made unlikely. Set lmbda: 1, average: true, or a smaller "
+        "alpha."
+    )
+
+
 @dataclass
 class Watch:
     """All that is looked for in the log; each thing is told once.
@@ -99,6 +116,7 @@ class Watch:
         found = {
             "displacement": self.displacement(finite),
             "standstill": self.standstill(finite, updates),
+            "saturation": saturation(finite),
         }
         new = {name: text for name, text in found.items() if text and name not in self.told}
         self.told.update(new)

@@ -6,7 +6,7 @@ each completion come of it. Position t predicts token t + 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,7 +60,7 @@ def padded(batch: Batch, backbone: Any) -> Run:
         "input_ids": ids,
         "attention_mask": mask.long(),
         **joined_images(batch, batch.k),
-        **_stacked(token_types(batch, [width - len(p) for p in batch.prompts]), batch.k),
+        **stacked(token_types(batch, [width - len(p) for p in batch.prompts]), batch.k),
     }
 
     def hidden(backbone: Any, inputs: Inputs) -> Tensor:
@@ -91,7 +91,7 @@ def prefix(batch: Batch, backbone: Any) -> Run:
             dim=-2,
         ),
         **joined_images(batch),
-        **_stacked(token_types(batch, [0] * len(batch), gaps)),
+        **stacked(token_types(batch, [0] * len(batch), gaps)),
     }
     answers = batch.mask.flatten(0, 1)
     count = answers.shape[1]
@@ -125,18 +125,24 @@ PATHS: dict[str, Callable[[Batch, Any], Run]] = {
 }
 
 
-def _stacked(types: Mapping[str, list[Tensor]], repeats: int = 1) -> dict[str, Tensor]:
+def stacked(types: Mapping[str, list[Tensor]], repeats: int = 1) -> dict[str, Tensor]:
+    """Join token types, each prompt's `repeats` times over."""
     return {name: torch.stack(rows).repeat_interleave(repeats, 0) for name, rows in types.items()}
 
 
 def first(batch: Batch, count: int) -> Batch:
     """The first prompts of a batch."""
+    return part(batch, range(min(count, len(batch))))
+
+
+def part(batch: Batch, rows: Sequence[int]) -> Batch:
+    """Some prompts of a batch, by their numbers."""
     return replace(
         batch,
-        prompts=batch.prompts[:count],
-        completions=batch.completions[:count],
-        images=batch.images[:count],
-        columns={name: column[:count] for name, column in batch.columns.items()},
+        prompts=[batch.prompts[row] for row in rows],
+        completions=[batch.completions[row] for row in rows],
+        images=[batch.images[row] for row in rows] if batch.images else (),
+        columns={name: column[list(rows)] for name, column in batch.columns.items()},
     )
 
 
@@ -164,7 +170,7 @@ def own_logps(
                     "input_ids": ids,
                     "attention_mask": torch.ones_like(ids),
                     **joined_images(alone),
-                    **_stacked(token_types(alone, [len(answer)])),
+                    **stacked(token_types(alone, [len(answer)])),
                     "use_cache": False,
                 }
             )[0, -len(answer) - 1 : -1]

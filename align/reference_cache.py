@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .batch import Batch
 from .engine import FLOAT32_TOLERANCE, HALF_TOLERANCE, on_any_process
 from .logps_store import LogpsStore
+from .paths import part
 from .reference_keys import completion_keys, weights_digest
 from .support import language_model
 
@@ -148,10 +149,10 @@ class CachedReference:
         if not on_any_process(bool(rows), self._device):
             return {}
         rows = rows or [0]
-        part = _rows(batch, rows)
-        logps = self._compute(part, through=through)
-        flat = logps[part.mask.to(logps.device)].float().cpu().numpy()
-        ends = np.cumsum([len(completion) for completion in part.flat])
+        some = part(batch, rows)
+        logps = self._compute(some, through=through)
+        flat = logps[some.mask.to(logps.device)].float().cpu().numpy()
+        ends = np.cumsum([len(completion) for completion in some.flat])
         computed = [key for row in rows for key in keys[row * batch.k : (row + 1) * batch.k]]
         return dict(zip(computed, np.split(flat, ends[:-1]), strict=True))
 
@@ -180,11 +181,3 @@ class CachedReference:
             "once training has begun. A trainer fills the cache before that: start anew, bring "
             f"{self.database} back, or set reference: PATH of the base."
         )
-
-
-def _rows(batch: Batch, rows: Sequence[int]) -> Batch:
-    return Batch(
-        [batch.prompts[row] for row in rows],
-        [batch.completions[row] for row in rows],
-        [batch.images[row] for row in rows] if batch.images else (),
-    )

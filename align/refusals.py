@@ -107,6 +107,7 @@ FORMER_KEYS: Mapping[str, str] = {
     "reference_free": "set reference: none.",
     "rpo_alpha": "RPO's term on the chosen answers isn't here. Leave it out.",
     "torch_dtype": "it's called dtype.",
+    "use_vllm": "samples are drawn with transformers. Leave it out.",
     "use_liger_loss": "the head is computed in chunks without it. Leave it out.",
     "use_logits_to_keep": "only completions go through the head. Leave it out.",
     "warmup_ratio": "it's called warmup_steps: below 1 it's a share of all steps.",
@@ -137,7 +138,7 @@ def unknown(name: str, known: Iterable[str]) -> str:
         return f"there is no key {name!r}: {FORMER_KEYS[name]}"
     close = difflib.get_close_matches(name, known, n=1)
     return f"there is no key {name!r}. " + (
-        f"Did you mean {close[0]!r}?" if close else "See contralign train dpo --help."
+        f"Did you mean {close[0]!r}?" if close else "See contralign train METHOD --help."
     )
 
 

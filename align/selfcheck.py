@@ -81,8 +81,8 @@ def check_gradient(norm: Tensor | float, start: Start) -> None:
     )
     raise TrainingError(
         "the first update's gradient is exactly 0, so nothing would be learned. Usual reasons: "
-        f"{layers}; chosen and rejected answers that are the same; weights that are all 0; a hinge "
-        "that every pair already satisfies. Or set self_check: false."
+        f"{layers}; chosen and rejected answers that are the same; scores that are; weights that "
+        "are all 0; a hinge that every pair already satisfies. Or set self_check: false."
     )
 
 

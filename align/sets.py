@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from datasets import Dataset, IterableDataset
+from transformers import ProcessorMixin
 
 from .config import PreferenceConfig
-from .data import Report, prepare
+from .data import PairCollator, Report, prepare
+from .scoring import RewardFunction, with_scores
 
 Data: TypeAlias = Dataset | IterableDataset
 EvalData: TypeAlias = Data | Mapping[str, Data]
@@ -22,11 +24,13 @@ class Sets:
     Attributes:
         config: The options.
         processor: The model's tokenizer or processor.
+        reward: Scores completions whose scores are read.
         reports: What was found, by the data set's name.
     """
 
     config: PreferenceConfig
     processor: Any
+    reward: RewardFunction | None = None
     reports: dict[str, Report] = field(default_factory=dict)
 
     @property
@@ -48,16 +52,26 @@ class Sets:
             return {key: self.prepared(one, f"{name} {key}") for key, one in dataset.items()}
         if "completion_ids" in (dataset.column_names or ()):
             return dataset
+        if self.reward is not None and self.config.needs.scores:
+            dataset = with_scores(dataset, self.reward, f"the {name} data")
         with self.config.main_process_first(desc=name):
             rows, self.reports[name] = prepare(
                 dataset,
                 self.processor,
-                self.config.max_length,
+                self.config.row_length,
                 self.config.on_problem,
                 name=f"the {name} data",
                 num_proc=self.config.dataset_num_proc,
+                needs=self.config.needs,
             )
         return rows
+
+    def collator(self) -> PairCollator:
+        """What joins rows; those with images, and prompts to sample for, are encoded there."""
+        sampled = self.config.needs.completions == "none"
+        late = sampled or isinstance(self.processor, ProcessorMixin)
+        processor = self.processor if late else None
+        return PairCollator(processor, self.config.row_length, self.config.needs)
 
     def numbers(self) -> dict[str, int]:
         """What was found, as numbers for the log."""
@@ -73,8 +87,11 @@ class Sets:
 
     def lines(self) -> list[str]:
         """What was found, as lines for the model card."""
+        kind = {"pair": "pairs", "group": "groups", "none": "prompts"}[
+            self.config.needs.completions
+        ]
         return [
-            f"{name}: {report.rows - report.dropped} pairs, {report.truncated} of them cut to "
+            f"{name}: {report.rows - report.dropped} {kind}, {report.truncated} of them cut to "
             f"max_length, {report.dropped} others left out as unusable"
             for name, report in self.reports.items()
         ]

@@ -14,13 +14,12 @@ import torch
 from datasets import Dataset, IterableDataset
 from peft import PeftConfig
 from torch import Tensor, nn
-from transformers import BitsAndBytesConfig, ProcessorMixin, Trainer, TrainerCallback, set_seed
+from transformers import BitsAndBytesConfig, Trainer, TrainerCallback, set_seed
 from trl.trainer.utils import get_config_model_id
 
 from .batch import Batch
 from .card import Paper
 from .config import PreferenceConfig
-from .data import PairCollator
 from .engine import Engine
 from .journal import Journal
 from .kept import Kept
@@ -37,6 +36,7 @@ from .policy import (
 from .python_record import python_record
 from .record import Record
 from .references import make_reference
+from .scoring import RewardFunction
 from .selfcheck import check_gradient, check_start
 from .sets import Data, EvalData, Sets
 from .start import check_models, check_options, look_at_start, own_callbacks, place
@@ -60,6 +60,8 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         callbacks: As in transformers.
         optimizers: As in transformers.
         record: Where the run came from, for the model card.
+        reward: Scores completions, for a loss that reads scores: `reward(prompts, completions,
+            **columns) -> list[float]`, as in TRL.
 
     Raises:
         OSError: A model or file isn't there.
@@ -84,13 +86,14 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         record: Record | None = None,
+        reward: RewardFunction | None = None,
     ) -> None:
         model = str(model) if isinstance(model, Path) else model
         check_options(args, eval_dataset is not None, isinstance(train_dataset, IterableDataset))
         check_models(args, peft_config, quantization_config, reference)
         processor = processing_class or load_processor(model, args)
         tokenizer = tokenizer_of(processor)
-        self.sets = Sets(args, processor)
+        self.sets = Sets(args, processor, reward)
         rows = self.sets.prepared(train_dataset, "training")
         held_out = self.sets.prepared(eval_dataset, "evaluation")
         if not isinstance(rows, Dataset):
@@ -106,6 +109,7 @@ class PreferenceTrainer(Kept, Measured, Trainer):
                 "eval_dataset": eval_dataset,
                 "processing_class": processing_class,
                 "reference": reference,
+                "reward": reward,
                 "callbacks": callbacks,
                 "optimizers": optimizers[0] or optimizers[1],
             },
@@ -114,7 +118,7 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         set_seed(args.seed)
         policy: Any = load_policy(model, args, peft_config, quantization_config)
         self.loss = loss
-        self.engine = Engine(policy, args.log_prob_path)
+        self.engine = Engine(policy, args.log_prob_path, temperature=args.scored_temperature)
         self.start = look_at_start(policy, args, reference)
         if reference is None:
             args.reference = self.start.reference
@@ -125,11 +129,10 @@ class PreferenceTrainer(Kept, Measured, Trainer):
             autocast=autocast_dtype(args),
             load=loading(args),
         )
-        images = processor if isinstance(processor, ProcessorMixin) else None
         super().__init__(
             model=policy,
             args=args,
-            data_collator=PairCollator(images, args.max_length),
+            data_collator=self.sets.collator(),
             train_dataset=rows,
             eval_dataset=held_out,
             processing_class=processor,
@@ -138,7 +141,10 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         )
         if self.reference is not None:
             self.reference.place(lambda module: place(module, self))
-        self.journal = Journal(exact_drift=self.start.equal and not args.sync_ref_model)
+        self.journal = Journal(
+            exact_drift=self.start.equal and not args.sync_ref_model,
+            sampled=args.needs.completions == "none",
+        )
         self.guard = FiniteGuard(Path(args.output_dir), tokenizer.decode, args.process_index)
         self.paper = paper
         name = model if isinstance(model, str) else get_config_model_id(policy.config)
@@ -195,27 +201,34 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         with self.accelerator.autocast():
             scored = self.engine(batch, through=model, entropy=True)
         policy = scored.logps
-        losses, numbers = self.loss(policy, reference, batch)
+        loss = self._loss(model.training)
+        losses, numbers = loss(policy, reference, batch)
         if model.training:
             sums = None if reference is None else reference.sum(-1)
             self.guard.watch(
                 Seen(self.state.global_step, batch, losses.detach(), policy.detach().sum(-1), sums)
             )
-            self._check_start(policy.detach(), reference, batch)
+            self._check_start(loss, policy.detach(), reference, batch)
         if "weight" in batch.columns:
             losses = losses * batch.columns["weight"].to(losses)
-        told = dict(numbers) if model.training else {"loss": losses, **numbers}
+        told = {**({} if model.training else {"loss": losses}), **numbers, **inputs.get("told", {})}
         self.journal.add(batch, scored, reference, told, real, training=model.training)
         if num_items_in_batch is None:
             return losses[:real].sum() / max(real, 1)
         return losses[:real].sum() / num_items_in_batch * self.accelerator.num_processes
 
-    def _check_start(self, policy: Tensor, reference: Tensor | None, batch: Batch) -> None:
+    def _loss(self, training: bool) -> Loss:
+        """The loss of this moment."""
+        return self.loss
+
+    def _check_start(
+        self, loss: Loss, policy: Tensor, reference: Tensor | None, batch: Batch
+    ) -> None:
         if self._checked or self.state.global_step > 0:
             return
         self._checked = True
         self.guard.check()
-        odd = check_start(self.start, self.loss, policy, reference, batch, self.engine.model)
+        odd = check_start(self.start, loss, policy, reference, batch, self.engine.model)
         if odd:
             self._warn(odd)
 
@@ -225,8 +238,13 @@ class PreferenceTrainer(Kept, Measured, Trainer):
             self.guard.watch_gradient(norm)
             if self.args.self_check and self.state.global_step == 0:
                 self.guard.check()
-                check_gradient(norm, self.start)
+                if not self._may_lack_gradient():
+                    check_gradient(norm, self.start)
         return norm
+
+    def _may_lack_gradient(self) -> bool:
+        """Whether the first update may have nothing to learn from, by chance."""
+        return False
 
     # Counting
 

@@ -15,6 +15,10 @@ from torch import Tensor
 from transformers import PrinterCallback
 
 from contralign.align.config import DPOConfig
+from contralign.align.copg_config import CoPGConfig
+from contralign.align.copg_trainer import CoPGTrainer
+from contralign.align.cpl_config import CPLConfig
+from contralign.align.cpl_trainer import CPLTrainer
 from contralign.align.dpo_trainer import DPOTrainer
 
 disable_progress_bars()
@@ -50,7 +54,7 @@ def rows(count: int, seed: int = 0, **columns: Any) -> Dataset:
     return Dataset.from_list([{**pair, **columns} for pair in pairs])
 
 
-def config(folder: Path | str, **options: Any) -> DPOConfig:
+def config(folder: Path | str, kind: Any = DPOConfig, **options: Any) -> Any:
     """Options of a short run on a CPU that logs every update and says nothing."""
     given: dict[str, Any] = {
         "use_cpu": True,
@@ -64,7 +68,7 @@ def config(folder: Path | str, **options: Any) -> DPOConfig:
         "gradient_checkpointing": False,
         **options,
     }
-    return DPOConfig(str(folder), **given)
+    return kind(str(folder), **given)
 
 
 def trainer(
@@ -72,10 +76,11 @@ def trainer(
     *,
     lora: bool = True,
     model: Any = None,
-    make: type[DPOTrainer] = DPOTrainer,
+    make: Any = DPOTrainer,
+    kind: Any = DPOConfig,
     **others: Any,
-) -> DPOTrainer:
-    """A trainer on a tiny Llama; keywords of the config and of the trainer."""
+) -> Any:
+    """A trainer on a tiny Llama; keywords of the config, whose kind it is, and of the trainer."""
     names = (
         "train_dataset",
         "eval_dataset",
@@ -84,6 +89,7 @@ def trainer(
         "callbacks",
         "reference",
         "record",
+        "reward",
     )
     # A reference is a model, or an option: its name.
     kept = {
@@ -93,7 +99,7 @@ def trainer(
     }
     run = make(
         tiny_llama() if model is None else model,
-        config(folder, **others),
+        config(folder, kind, **others),
         **{
             "train_dataset": rows(10),
             "processing_class": tiny_tokenizer(),
@@ -105,15 +111,28 @@ def trainer(
     return run
 
 
-class Untold(DPOTrainer):
+class Silent:
     """Writes no card: its curves take longer than such a run."""
 
     def create_model_card(self, *_: Any, **__: Any) -> None: ...
 
 
-def trained(folder: Path | str, **others: Any) -> DPOTrainer:
+class Untold(Silent, DPOTrainer): ...
+
+
+class UntoldCPL(Silent, CPLTrainer): ...
+
+
+class UntoldCoPG(Silent, CoPGTrainer): ...
+
+
+CPL: dict[str, Any] = {"make": UntoldCPL, "kind": CPLConfig}
+COPG: dict[str, Any] = {"make": UntoldCoPG, "kind": CoPGConfig}
+
+
+def trained(folder: Path | str, **others: Any) -> Any:
     """A trainer that has trained."""
-    run = trainer(folder, make=Untold, **others)
+    run = trainer(folder, **{"make": Untold, **others})
     run.train()
     return run
 

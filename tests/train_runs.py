@@ -1,4 +1,4 @@
-"""Runs of `contralign train dpo` on a tiny model, started as from a shell."""
+"""Runs of `contralign train` on a tiny model, started as from a shell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from align_runs import rows
 from contralign.align.saving import newest
 from contralign.cli import main
 
-DPO = Path(__file__).parents[1] / "configs" / "train" / "dpo.yaml"
+CONFIGS = Path(__file__).parents[1] / "configs" / "train"
+DPO = CONFIGS / "dpo.yaml"
 # A short run on a CPU.
 SHORT: dict[str, Any] = {
     "config": DPO,
@@ -29,23 +30,30 @@ SHORT: dict[str, Any] = {
 }
 
 
-def pairs(folder: Path, count: int = 20) -> Path:
+def pairs(folder: Path, count: int = 20, **columns: Any) -> Path:
     """A file of pairs."""
-    file = folder / "pairs.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows(count)))
+    return written(folder / "pairs.jsonl", list(rows(count, **columns)))
+
+
+def written(file: Path, lines: Sequence[Any]) -> Path:
+    """A file of rows."""
+    file.write_text("".join(json.dumps(row) + "\n" for row in lines))
     return file
 
 
-def words(options: dict[str, Any]) -> list[str]:
+def words(options: dict[str, Any], method: str = "dpo") -> list[str]:
     """Options as they are typed; those that are None aren't."""
     given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
-    return ["train", "dpo", *(word for pair in given for word in pair)]
+    return ["train", method, *(word for pair in given for word in pair)]
 
 
-def train(model: Path, data: Path | None, output: Path | None, **options: Any) -> int:
+def train(
+    model: Path, data: Path | None, output: Path | None, method: str = "dpo", **options: Any
+) -> int:
     """The exit code of a short run."""
     named = {"model_name_or_path": model, "dataset_name": data, "output_dir": output}
-    return exit_code(words({**SHORT, **named, **options}))
+    own = {"config": CONFIGS / f"{method}.yaml"}
+    return exit_code(words({**SHORT, **own, **named, **options}, method))
 
 
 def exit_code(typed: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Batches of preference pairs."""
+"""Batches of prompts with their completions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import ProcessorMixin
 
 from ..batch import Batch
 from .checks import Examined, examine
 from .encode import Encoded
 from .formats import NUMBERS, excerpt
+from .needs import PAIRS, Needs
+from .tokens import Processor
 
 
 @dataclass(frozen=True)
@@ -20,22 +21,25 @@ class PairCollator:
     """Joins rows to a batch; rows with images are encoded here, each by one call of the processor.
 
     Attributes:
-        processor: Of a vision model; None for rows that are tokenised already.
+        processor: Of a vision model, or of prompts whose completions are sampled; None for rows
+            that are tokenised already.
         max_length: Tokens of prompt and completion of rows that are encoded here; None is no limit.
+        needs: What is read of them.
     """
 
-    processor: ProcessorMixin | None = None
+    processor: Processor | None = None
     max_length: int | None = None
+    needs: Needs = PAIRS
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Join rows.
 
         Returns:
-            size: The prompts' lengths, by which libraries count rows; batch: a `Batch`, with the
-            columns weight and margin where the rows have them.
+            size: The prompts' lengths, by which libraries count rows; batch: a `Batch`, with a
+            column for each number that the rows have; and, where completions are sampled, rows.
 
         Raises:
-            ValueError: A row can't be trained on, or only some have a weight or a margin.
+            ValueError: A row can't be trained on, or only some have a number.
         """
         examined = [self._examined(row) for row in rows]
         encoded = [row.encoded for row in examined if row.encoded is not None]
@@ -47,11 +51,12 @@ class PairCollator:
             columns=_columns([row.numbers for row in examined]),
         )
         # accelerate counts by the first.
-        return {"size": torch.tensor([len(ids) for ids in batch.prompts]), "batch": batch}
+        found = {"size": torch.tensor([len(ids) for ids in batch.prompts]), "batch": batch}
+        return found if self.needs.completions != "none" else {**found, "rows": list(rows)}
 
     def _examined(self, row: Mapping[str, Any]) -> Examined:
         if "prompt_ids" in row:
-            numbers = {name: row[name] for name in NUMBERS if name in row}
+            numbers = {name: row[name] for name in (*NUMBERS, "scores") if name in row}
             ids = Encoded(row["prompt_ids"], row["completion_ids"], row.get("images", {}))
             return Examined([], ids, numbers)
         if self.processor is None:
@@ -59,7 +64,7 @@ class PairCollator:
                 f"a batch takes rows with prompt_ids, got {', '.join(row)}. Pass the data through "
                 "prepare(), and the processor to the collator if there are images."
             )
-        examined = examine(row, self.processor, self.max_length)
+        examined = examine(row, self.processor, self.max_length, self.needs)
         if not examined.usable:
             ((problem, found),) = examined.problems
             raise ValueError(
@@ -69,16 +74,13 @@ class PairCollator:
         return examined
 
 
-def _columns(numbers: Sequence[Mapping[str, float]]) -> dict[str, torch.Tensor]:
-    found = {name: sum(name in row for row in numbers) for name in NUMBERS}
+def _columns(numbers: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    names = dict.fromkeys(name for row in numbers for name in row)
+    found = {name: sum(name in row for row in numbers) for name in names}
     for name, count in found.items():
         if 0 < count < len(numbers):
             raise ValueError(
                 f"all rows of a batch have a {name}, or none: {count} of {len(numbers)} have one. "
                 "Fill the column."
             )
-    return {
-        name: torch.tensor([float(row[name]) for row in numbers])
-        for name, count in found.items()
-        if count
-    }
+    return {name: torch.tensor([row[name] for row in numbers]).float() for name in found}

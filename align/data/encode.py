@@ -14,9 +14,9 @@ from transformers import ProcessorMixin
 from trl.data_utils import common_prefix_length, is_conversational
 
 from ..positions import TOKEN_TYPES
-from .formats import Row
+from .groups import Row, answers
 from .problems import RowError
-from .tokens import SIDES, Processor, Tokens, read, tokenizer_of
+from .tokens import Processor, Tokens, read, tokenizer_of
 from .vision import see
 
 
@@ -26,7 +26,7 @@ class Encoded:
 
     Attributes:
         prompt: Placeholders stand once for each position of their image.
-        completions: Chosen and rejected.
+        completions: Chosen and rejected, or all of a group.
         images: What the processor made of the prompt, its ids and mask left out.
         warnings: Names of problems that it can be trained in spite of, and what was found.
     """
@@ -52,13 +52,15 @@ def encode(row: Row, processor: Processor, max_length: int | None = None) -> Enc
     _check_processor(row, processor)
     tokens = see(row, processor) if "images" in row else read(row, processor)
     encoded = _without_second_bos(_split(tokens, processor), tokenizer_of(processor))
-    _check_ids(encoded, processor)
-    return _cut(_with_missing_eos(encoded, tokenizer_of(processor)), max_length)
+    names = list(answers(row))
+    _check_ids(encoded, names, processor)
+    return _cut(_with_missing_eos(encoded, names, tokenizer_of(processor)), names, max_length)
 
 
 def _split(tokens: Tokens, processor: Processor) -> Encoded:
     """Take the completions off where both part from the prompt."""
-    kept = min(common_prefix_length(tokens.prompt, full) for full in tokens.full)
+    shared = (common_prefix_length(tokens.prompt, full) for full in tokens.full)
+    kept = min(shared, default=len(tokens.prompt))
     lost = tokens.prompt[kept:]
     end = len(tokens.expanded) - len(lost)
     if tokens.expanded[end:] != lost:
@@ -91,23 +93,23 @@ def _without_second_bos(encoded: Encoded, tokenizer: Any) -> Encoded:
     return replace(encoded, warnings=[*encoded.warnings, found])
 
 
-def _check_ids(encoded: Encoded, processor: Processor) -> None:
+def _check_ids(encoded: Encoded, names: Sequence[str], processor: Processor) -> None:
     if not encoded.prompt:
         raise RowError("missing-prompt", "none of its tokens is left")
     images: set[Any] = set()
     if isinstance(processor, ProcessorMixin):
         images = {*processor.image_token_ids} - {None}
-    for name, ids in zip(SIDES, encoded.completions, strict=True):
+    for name, ids in zip(names, encoded.completions, strict=True):
         if not ids:
             raise RowError("empty-completion", f"{name} has no tokens")
         if images & set(ids):
             raise RowError("image-count", f"{name} has the token that stands for an image")
 
 
-def _with_missing_eos(encoded: Encoded, tokenizer: Any) -> Encoded:
+def _with_missing_eos(encoded: Encoded, names: Sequence[str], tokenizer: Any) -> Encoded:
     open_ended = [
         f"{name} ends with {tokenizer.decode(ids[-4:])!r}"
-        for name, ids in zip(SIDES, encoded.completions, strict=True)
+        for name, ids in zip(names, encoded.completions, strict=True)
         if not _stops(ids, tokenizer)
     ]
     if not open_ended:
@@ -129,18 +131,19 @@ def _stops(ids: Sequence[int], tokenizer: Any) -> bool:
     return token is not None and token.special and last not in ordinary
 
 
-def _cut(encoded: Encoded, max_length: int | None) -> Encoded:
+def _cut(encoded: Encoded, names: Sequence[str], max_length: int | None) -> Encoded:
     length = len(encoded.prompt)
     if max_length is not None and length >= max_length:
-        raise RowError("prompt-too-long", f"it has {length} tokens, max_length is {max_length}")
+        told = "max_length is" if names else "max_length less the longest sample, and one, is"
+        raise RowError("prompt-too-long", f"it has {length} tokens, {told} {max_length}")
     room = None if max_length is None else max_length - length
     completions = [ids[:room] for ids in encoded.completions]
     cut = [
         f"{name} keeps {len(kept)} of its {len(whole)} tokens"
-        for name, kept, whole in zip(SIDES, completions, encoded.completions, strict=True)
+        for name, kept, whole in zip(names, completions, encoded.completions, strict=True)
         if len(kept) < len(whole)
     ]
-    if completions[0] == completions[1]:
+    if len(completions) > 1 and all(ids == completions[0] for ids in completions):
         told = f"their first {room} tokens" if cut else "all their tokens"
         raise RowError("identical", f"{told} are the same")
     warnings = encoded.warnings + ([("truncated", ", ".join(cut))] if cut else [])

@@ -1,68 +1,76 @@
-"""Rows of preference data, brought into one form: an explicit prompt, chosen and rejected.
+"""Rows of preference data, brought into one form: an explicit prompt and named completions.
 
 Known are TRL's formats (text or messages; the prompt in a column or in front of both completions;
-images; tools) and ShareGPT's conversations with chosen and rejected.
+images; tools), ShareGPT's conversations with chosen and rejected, and groups: a prompt with a list
+`completions`, and a list `scores` beside it; or with one `completion` and its `score`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from numbers import Real
 from typing import Any
 
 from trl.data_utils import extract_prompt, is_conversational
 from trl.trainer.utils import remove_none_values
 
+from .groups import (
+    SIDES,
+    Row,
+    Side,
+    answers,
+    check_size,
+    finite,
+    read_group,
+    scores_of,
+    written_as,
+)
 from .images import place, placeholders
 from .messages import (
     ASKING,
-    Message,
     described,
     flat,
     read_side,
     says_something,
     text_of,
 )
+from .needs import PAIRS, Needs
 from .problems import RowError
-
-Side = str | list[Message]
-Row = dict[str, Any]
 
 CONVERSATIONS = ("conversations", "messages")
 IMAGES = ("images", "image")
-NUMBERS = ("weight", "margin")
+NUMBERS = ("weight", "margin", "label", "baseline")
 # Columns that other layouts keep the prompt in, beside completions that are text.
 _UNREAD_PROMPTS = ("question", "instruction", "query", "input")
 
 
-def normalise(row: Mapping[str, Any]) -> Row:
+def normalise(row: Mapping[str, Any], needs: Needs = PAIRS) -> Row:
     """Bring a row into the one form.
 
     Args:
         row: A row in any of the known formats. None is as good as absent, except for numbers.
+        needs: What is read of it.
 
     Returns:
-        prompt, chosen and rejected, all text or all messages; where the row has them tools,
-        chat_template_kwargs, images (a list) and the numbers weight and margin.
+        prompt, and chosen and rejected, or completions[0], completions[1], ..., all text or all
+        messages; where the row has them tools, chat_template_kwargs, images (a list), the numbers
+        that are read, and a list of scores.
 
     Raises:
         RowError: The row can't be trained on; it names the problem.
     """
     present = {name: value for name, value in row.items() if value is not None}
-    chosen, rejected = _completions(present, list(row))
-    if chosen == rejected:
-        raise RowError("identical", f"both are {described(present['chosen'])}")
-    sides = _with_system(_prompted(_prompt(present), chosen, rejected, present), present)
+    sides = _with_system(_sides(present, list(row), needs), present)
     _check_said(sides)
+    numbers = {**_numbers(row, needs), **scores_of(row, list(answers(sides)), needs)}
+    check_size(answers(sides), numbers, needs)
     images = _images(row)
     if is_conversational(sides):
         _check_turns(sides)
         sides = _flattened(sides) if images is None else _placed(sides, images)
     found = sides if images is None else {**sides, "images": images}
-    return {**found, **_template_options(present), **_numbers(row)}
+    return {**found, **_template_options(present), **numbers}
 
 
 def excerpt(row: Mapping[str, Any]) -> str:
@@ -79,6 +87,23 @@ def excerpt(row: Mapping[str, Any]) -> str:
     return ""
 
 
+def _sides(present: Row, columns: Sequence[str], needs: Needs) -> Row:
+    pair = present.keys() & {*SIDES}
+    listed = {"completions", "completion"} & {*(present if pair else columns)}
+    if listed and (needs.completions == "group" or (needs.completions == "pair" and not pair)):
+        return read_group(present, _prompt(present), needs)
+    if needs.completions == "none" and not pair:
+        prompt = _prompt(present)
+        if prompt is None:
+            raise RowError("missing-prompt", f"the columns are {', '.join(columns) or 'none'}")
+        return {"prompt": prompt}
+    chosen, rejected = _completions(present, columns)
+    if chosen == rejected and needs.completions != "none":
+        raise RowError("identical", f"both are {described(present['chosen'])}")
+    sides = _prompted(_prompt(present), chosen, rejected, present)
+    return {"prompt": sides["prompt"]} if needs.completions == "none" else sides
+
+
 def _completions(present: Row, columns: Sequence[str]) -> tuple[Side, Side]:
     missing = [name for name in ("chosen", "rejected") if name not in present]
     if len(missing) == 2 and not set(missing) & set(columns):
@@ -88,7 +113,9 @@ def _completions(present: Row, columns: Sequence[str]) -> tuple[Side, Side]:
         raise RowError("missing-completion", told)
     chosen, rejected = (read_side(present[name], name) for name in ("chosen", "rejected"))
     if type(chosen) is not type(rejected):
-        raise RowError("wrong-type", f"chosen is {_kind(chosen)}, rejected is {_kind(rejected)}")
+        raise RowError(
+            "wrong-type", f"chosen is {written_as(chosen)}, rejected is {written_as(rejected)}"
+        )
     return chosen, rejected
 
 
@@ -108,7 +135,9 @@ def _prompted(prompt: Side | None, chosen: Side, rejected: Side, present: Row) -
     if type(prompt) is type(chosen):
         return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
     if isinstance(prompt, list):
-        raise RowError("wrong-type", f"the prompt is {_kind(prompt)}, chosen is {_kind(chosen)}")
+        raise RowError(
+            "wrong-type", f"the prompt is {written_as(prompt)}, chosen is {written_as(chosen)}"
+        )
     if isinstance(chosen, str) and (unread := [c for c in _UNREAD_PROMPTS if c in present]):
         raise RowError("unknown-format", f"there is no column prompt, but {', '.join(unread)}")
     if not chosen or not rejected:
@@ -128,7 +157,7 @@ def _with_system(sides: Row, present: Row) -> Row:
     if not system:
         return sides
     if not isinstance(system, str) or isinstance(prompt, str):
-        told = f"{described(system)}, beside a prompt that is {_kind(prompt)}"
+        told = f"{described(system)}, beside a prompt that is {written_as(prompt)}"
         raise RowError("unknown-format", f"there is a column system with {told}")
     if prompt and prompt[0]["role"] == "system":
         if text_of(prompt[0]) != system:
@@ -140,17 +169,17 @@ def _with_system(sides: Row, present: Row) -> Row:
 def _check_said(sides: Row) -> None:
     if not sides["prompt"]:
         raise RowError("missing-prompt", "it is empty")
-    for name in ("chosen", "rejected"):
-        if not says_something(sides[name]):
-            raise RowError("empty-completion", f"{name} is {described(sides[name])}")
+    for name, side in answers(sides).items():
+        if not says_something(side):
+            raise RowError("empty-completion", f"{name} is {described(side)}")
 
 
 def _check_turns(sides: Row) -> None:
-    for name in ("chosen", "rejected"):
-        role = sides[name][0]["role"]
+    for name, side in answers(sides).items():
+        role = side[0]["role"]
         if role in ASKING:
-            repeats = sides[name][: len(sides["prompt"])] == sides["prompt"]
-            told = "and repeats the prompt" if repeats else f"({text_of(sides[name][0])[:40]!r})"
+            repeats = side[: len(sides["prompt"])] == sides["prompt"]
+            told = "and repeats the prompt" if repeats else f"({text_of(side[0])[:40]!r})"
             raise RowError("wrong-turn", f"{name} begins with the turn of {role} {told}")
 
 
@@ -159,8 +188,8 @@ def _flattened(sides: Row) -> Row:
 
 
 def _placed(sides: Row, images: Sequence[Any]) -> Row:
-    for name in ("chosen", "rejected"):
-        if placeholders(sides[name]):
+    for name, side in answers(sides).items():
+        if placeholders(side):
             raise RowError("image-count", f"{name} has a placeholder")
     return {**sides, "prompt": place(sides["prompt"], images)}
 
@@ -193,19 +222,10 @@ def _template_options(present: Row) -> Row:
     return found
 
 
-def _numbers(row: Mapping[str, Any]) -> Row:
-    found = {}
-    for name in NUMBERS:
-        if name not in row:
-            continue
-        value = row[name]
-        if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-            raise RowError("bad-number", f"{name} is {described(value)}")
-        if name == "weight" and value < 0:
-            raise RowError("bad-number", f"weight is {value}, below 0")
-        found[name] = float(value)
+def _numbers(row: Mapping[str, Any], needs: Needs) -> Row:
+    found = {name: finite(name, row[name]) for name in needs.numbers if name in row}
+    if found.get("weight", 0) < 0:
+        raise RowError("bad-number", f"weight is {found['weight']}, below 0")
+    if not 0 <= found.get("label", 0) <= 1:
+        raise RowError("bad-number", f"label is {found['label']}, outside [0, 1]")
     return found
-
-
-def _kind(side: Side) -> str:
-    return "text" if isinstance(side, str) else "messages"

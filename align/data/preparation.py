@@ -13,7 +13,8 @@ from typing import Any
 from datasets import Dataset, Features, IterableDataset, List, Value
 
 from .checks import Examined, examine, undecoded
-from .formats import IMAGES, NUMBERS, excerpt
+from .formats import IMAGES, excerpt
+from .needs import PAIRS, Needs, Sizes
 from .report import Report
 from .tokens import Processor
 
@@ -38,6 +39,7 @@ def prepare(
     *,
     name: str = "the data",
     num_proc: int | None = None,
+    needs: Needs = PAIRS,
 ) -> tuple[Dataset | IterableDataset, Report]:
     """Check a dataset and tokenise it; needs no model.
 
@@ -49,12 +51,13 @@ def prepare(
             they are dropped, which is logged.
         name: What complaints call the data.
         num_proc: Processes to share the work; a stream is read by the data loader's.
+        needs: What the training method reads.
 
     Returns:
-        Rows with `prompt_ids`, `completion_ids` (chosen, rejected) and, where the data has them,
-        `weight` and `margin`; rows with images stay as they are, as their pixels would fill the
-        disk (a stream's are encoded too). And the report; a stream's grows as it's read, in the
-        process that reads it.
+        Rows with `prompt_ids`, `completion_ids` (chosen, rejected; or a group's) and, where the
+        data has them, the numbers that are read; rows with images stay as they are, as their pixels
+        would fill the disk (a stream's are encoded too), and so do prompts whose completions are
+        sampled. And the report; a stream's grows as it's read, in the process that reads it.
 
     Raises:
         ValueError: Rows can't be trained on, no row is left, or the processor isn't one for them.
@@ -62,30 +65,37 @@ def prepare(
     if on_problem not in POLICIES:
         raise ValueError(f"on_problem is one of {', '.join(POLICIES)}, got {on_problem!r}.")
     if isinstance(dataset, IterableDataset):
-        stream = _Stream(_columns(dataset), on_problem, name)
+        if needs.completions == "none":
+            raise ValueError(
+                f"prompts to sample for are read from a file or a list, but {name} is "
+                "a stream. Read it without streaming."
+            )
+        stream = _Stream(_columns(dataset), on_problem, name, needs)
         rows = _streamed(dataset, stream, processor=processor, max_length=max_length)
         return rows, stream.report
     if not len(dataset):
         raise ValueError(f"{name} has no row. Check its split.")
-    numbers = [column for column in NUMBERS if column in dataset.column_names]
+    numbers = _numbers(needs, dataset.column_names)
     examined = undecoded(dataset).map(
         _examined,
         fn_kwargs={
             "processor": processor,
             "max_length": max_length,
+            "needs": needs,
             "numbers": numbers,
             "code": _code(),
         },
         remove_columns=dataset.column_names,
-        features=Features({**_TOKENS, **{n: Value("float64") for n in numbers}, **_VERDICT}),
+        features=Features({**_TOKENS, **{n: _feature(n) for n in numbers}, **_VERDICT}),
         num_proc=num_proc,
         desc=f"Checking {name}",
     )
-    report = _reported(examined)
-    usable = [index for index, good in enumerate(examined["usable"]) if good]
+    report, usable = _reported(examined)
     _decide(report, usable, on_problem, name)
     sees = any(column in dataset.column_names for column in IMAGES)
-    rows = dataset if sees else examined.remove_columns(list(_VERDICT))
+    rows = (
+        dataset if sees or needs.completions == "none" else examined.remove_columns(list(_VERDICT))
+    )
     return (rows.select(usable) if report.dropped else rows), report
 
 
@@ -102,10 +112,11 @@ def _examined(
     row: Mapping[str, Any],
     processor: Processor,
     max_length: int | None,
+    needs: Needs,
     numbers: Sequence[str],
     code: str,
 ) -> dict[str, Any]:
-    examined = examine(row, processor, max_length)
+    examined = examine(row, processor, max_length, needs)
     return {
         **_ids(examined),
         **{name: examined.numbers.get(name) for name in numbers},
@@ -124,13 +135,26 @@ def _ids(examined: Examined) -> dict[str, Any]:
     }
 
 
-def _reported(examined: Dataset) -> Report:
-    report = Report()
-    verdicts = examined.select_columns(["problems", "found", "excerpt"])
-    for index, row in enumerate(verdicts):
+def _numbers(needs: Needs, columns: Sequence[str]) -> list[str]:
+    """Names of the numbers that prepared rows have."""
+    found = [column for column in needs.numbers if column in columns]
+    return [*found, "scores"] if needs.scores else found
+
+
+def _feature(number: str) -> Any:
+    return List(Value("float64")) if number == "scores" else Value("float64")
+
+
+def _reported(examined: Dataset) -> tuple[Report, list[int]]:
+    """What was found, and which rows can be trained on."""
+    report, sizes, usable = Report(), Sizes(), []
+    for index, row in enumerate(examined.remove_columns("prompt_ids")):
         problems = list(zip(row["problems"], row["found"], strict=True))
-        report.add(index, problems, row["excerpt"])
-    return report
+        odd = sizes(len(row["completion_ids"])) if row["usable"] else []
+        report.add(index, problems + odd, row["excerpt"])
+        if row["usable"] and not odd:
+            usable.append(index)
+    return report, usable
 
 
 def _decide(report: Report, usable: Sequence[int], on_problem: str, name: str) -> None:
@@ -165,17 +189,22 @@ def _beginning(report: Report) -> str:
 class _Stream:
     """Encodes the rows of a stream, and says so whenever twice as many have been dropped."""
 
-    def __init__(self, columns: Sequence[str], on_problem: str, name: str) -> None:
+    def __init__(
+        self, columns: Sequence[str], on_problem: str, name: str, needs: Needs = PAIRS
+    ) -> None:
         self.columns = columns
         self.on_problem = on_problem
         self.name = name
-        self.report = Report()
+        self.needs = needs
+        self.report, self.sizes = Report(), Sizes()
 
     def __call__(
         self, row: Mapping[str, Any], index: int, processor: Processor, max_length: int | None
     ) -> dict[str, Any]:
         row = {**dict.fromkeys(self.columns), **row}
-        examined = self._with_known_numbers(examine(row, processor, max_length))
+        examined = self._with_known_numbers(examine(row, processor, max_length, self.needs))
+        if examined.usable and (odd := self.sizes(examined.size)):
+            examined = Examined(odd)
         self.report.add(index, examined.problems, excerpt(row))
         if not examined.usable:
             self._refuse_or_drop()
@@ -190,8 +219,8 @@ class _Stream:
 
     @property
     def numbers(self) -> list[str]:
-        """Columns of numbers in the stream's first row, and so in all rows."""
-        return [column for column in NUMBERS if column in self.columns]
+        """Numbers of the stream's first row, and so of all rows."""
+        return _numbers(self.needs, self.columns)
 
     def _with_known_numbers(self, examined: Examined) -> Examined:
         for name in set(examined.numbers) - set(self.numbers):

@@ -43,8 +43,9 @@ PROBLEMS: Mapping[str, Problem] = {
             "unknown-format",
             "error",
             "A row has prompt, chosen and rejected (or the last two, each with the prompt in "
-            "front), as text or as messages; or ShareGPT's conversations, chosen and rejected. "
-            "Rename or convert the columns.",
+            "front), as text or as messages; or ShareGPT's conversations, chosen and rejected; for "
+            "CPL and CoPG also prompt and a list completions. Rename or convert the columns, or "
+            "name the method with --method.",
         ),
         Problem(
             "wrong-type",
@@ -61,7 +62,8 @@ PROBLEMS: Mapping[str, Problem] = {
         Problem(
             "missing-completion",
             "error",
-            "A pair has both chosen and rejected. Add the missing one or remove the row.",
+            "A pair has both chosen and rejected, a group some. Add what is missing, or remove the "
+            "row.",
         ),
         Problem(
             "empty-completion",
@@ -71,8 +73,8 @@ PROBLEMS: Mapping[str, Problem] = {
         Problem(
             "identical",
             "error",
-            "Chosen and rejected are the same tokens, so nothing is preferred. Remove the row; if "
-            "they differ further on, raise max_length.",
+            "Completions are the same tokens, so nothing is preferred. Remove the row; if they "
+            "differ further on, raise max_length.",
         ),
         Problem(
             "wrong-turn",
@@ -83,8 +85,32 @@ PROBLEMS: Mapping[str, Problem] = {
         Problem(
             "bad-number",
             "error",
-            "A weight is a finite number of at least 0, a margin a finite number. Correct the "
-            "value, or leave out the column for all rows.",
+            "A weight is a finite number of at least 0, a margin, a score or a baseline a finite "
+            "number, a label lies in [0, 1]. A label is of pairs, a baseline of one completion. "
+            "Correct the value, or leave out the column for all rows.",
+        ),
+        Problem(
+            "one-completion",
+            "error",
+            "One completion has nothing to be compared with. Add others of the prompt; or, for "
+            "CoPG, a column baseline: an estimate of the prompt's mean score.",
+        ),
+        Problem(
+            "missing-score",
+            "error",
+            "Each completion has a score: score_chosen and score_rejected of a pair, a list scores "
+            "as long as completions of a group. Score the data, or train with a reward.",
+        ),
+        Problem(
+            "tied-scores",
+            "error",
+            "A ranking has no ties. Break them, remove the row, or make it a pair with label 0.5.",
+        ),
+        Problem(
+            "unequal-groups",
+            "error",
+            "All prompts have the same number of completions. Leave some out, or train on each "
+            "size by itself.",
         ),
         Problem(
             "chat-template",

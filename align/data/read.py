@@ -15,11 +15,13 @@ from typing import Any
 from datasets import Dataset, Features, IterableDataset, Json, Value
 
 from .formats import IMAGES, NUMBERS
+from .groups import PAIR_SCORES
 from .messages import WRITTEN_OUT
 
 Rows = Iterator[dict[str, Any]]
 
 _CELL = 2**31 - 1
+_LISTS = (*IMAGES, "completions", "scores")
 
 
 def read_rows(file: Path) -> Rows:
@@ -147,9 +149,9 @@ def _csv(file: Path) -> Rows:
 def _cell(name: str, cell: str) -> Any:
     """A cell's value: numbers where there should be some, messages where JSON says so."""
     try:
-        if name in NUMBERS:
+        if name in (*NUMBERS, *PAIR_SCORES, "score"):
             return float(cell)
-        if WRITTEN_OUT.match(cell) or (name in IMAGES and cell.startswith("[")):
+        if WRITTEN_OUT.match(cell) or (name in _LISTS and cell.startswith("[")):
             return json.loads(cell)
     except ValueError:
         pass

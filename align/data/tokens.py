@@ -14,12 +14,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from trl.data_utils import _tokenize, is_conversational
 
-from .formats import Row
+from .groups import Row, answers
 from .messages import blamed
 
 Processor: TypeAlias = PreTrainedTokenizerBase | ProcessorMixin
-
-SIDES = ("chosen", "rejected")
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def read(row: Row, processor: Processor) -> Tokens:
         options = template_options(row)
         with blamed("chat-template"):
             ids = _ids(processor, prompt, add_generation_prompt=True, **options)
-            full = [_ids(processor, prompt + row[name], **options) for name in SIDES]
+            full = [_ids(processor, prompt + side, **options) for side in answers(row).values()]
     else:
         ids = _ids(processor, prompt)
         full = [_ids(processor, prompt + completion) for completion in ended(row, processor)]
@@ -69,9 +67,9 @@ def template_options(row: Row) -> dict[str, Any]:
 
 
 def ended(row: Row, processor: Processor) -> list[str]:
-    """Both completions of a row that is text, with EOS at their end."""
+    """The completions of a row that is text, with EOS at their end."""
     eos = tokenizer_of(processor).eos_token
-    return [row[name] if row[name].endswith(eos) else row[name] + eos for name in SIDES]
+    return [text if text.endswith(eos) else text + eos for text in answers(row).values()]
 
 
 def _ids(processor: Processor, side: str | list[Any], **options: Any) -> list[int]:

@@ -12,11 +12,11 @@ from transformers import ProcessorMixin
 from trl.data_utils import is_conversational, prepare_multimodal_messages
 
 from ..positions import TOKEN_TYPES
-from .formats import Row
+from .groups import Row, answers
 from .images import open_image
 from .messages import blamed
 from .problems import RowError
-from .tokens import SIDES, Tokens, ended, template_options
+from .tokens import Tokens, ended, template_options
 
 _TEXT = ("input_ids", "attention_mask")
 
@@ -61,9 +61,9 @@ def _texts(row: Row, images: list[Any], processor: ProcessorMixin) -> tuple[str,
     options = template_options(row)
     with blamed("chat-template"):
         prompt = prepare_multimodal_messages(row["prompt"], images)
-        answers = [prepare_multimodal_messages(row[name]) for name in SIDES]
+        said = [prepare_multimodal_messages(side) for side in answers(row).values()]
         rendered = processor.apply_chat_template(prompt, add_generation_prompt=True, **options)
-        full = [processor.apply_chat_template(prompt + answer, **options) for answer in answers]
+        full = [processor.apply_chat_template(prompt + answer, **options) for answer in said]
     return rendered, full
 
 

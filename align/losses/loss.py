@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,13 +14,12 @@ Metrics = dict[str, Float[Tensor, "prompts ..."]]
 
 @runtime_checkable
 class Loss(Protocol):
-    """A frozen dataclass of a paper's hyper-parameters, called as a pure function.
+    """A frozen dataclass of a paper's hyper-parameters, called as a pure function."""
 
-    Attributes:
-        needs_reference: Whether the loss as its paper has it compares with a reference.
-    """
-
-    needs_reference: ClassVar[bool]
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss as its paper has it compares with a reference."""
+        ...
 
     def __call__(
         self,
@@ -34,7 +33,8 @@ class Loss(Protocol):
             policy: The policy's log-probs of the completions' tokens, in nats, padded as
                 `batch.mask` is.
             reference: The reference's, without gradient; None takes 0, which is reference-free.
-            batch: What was scored; its columns may hold margins. Weights aren't applied here.
+            batch: What was scored; its columns may hold margins, labels or scores. Weights aren't
+                applied here.
 
         Returns:
             The losses, and detached metrics of each example.

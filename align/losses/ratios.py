@@ -10,6 +10,27 @@ from ..batch import Batch
 from .loss import Metrics
 
 
+def token_log_ratios(
+    policy: Float[Tensor, "prompts k tokens"],
+    reference: Float[Tensor, "prompts k tokens"] | None,
+    batch: Batch,
+) -> Float[Tensor, "prompts k tokens"]:
+    """Compute `log pi - log pi_ref` of each token.
+
+    Args:
+        policy: The policy's log-probs of each token, in nats.
+        reference: The reference's; None takes 0 for each.
+        batch: What was scored. What stands on its padding isn't read.
+
+    Returns:
+        Nats, at least in float32, zero on the padding.
+    """
+    ratios = policy.to(torch.promote_types(policy.dtype, torch.float32))
+    if reference is not None:
+        ratios = ratios - reference.to(ratios)
+    return torch.where(batch.mask.to(ratios.device), ratios, 0)
+
+
 def pair_log_ratios(
     policy: Float[Tensor, "prompts k tokens"],
     reference: Float[Tensor, "prompts k tokens"] | None,
@@ -20,7 +41,7 @@ def pair_log_ratios(
     Args:
         policy: The policy's log-probs of each token, in nats.
         reference: The reference's; None takes 0 for each.
-        batch: What was scored. What stands on its padding isn't read.
+        batch: What was scored.
 
     Returns:
         Nats per completion, at least in float32.
@@ -30,13 +51,10 @@ def pair_log_ratios(
     """
     if batch.k != 2:
         raise ValueError(
-            "this loss compares pairs, a chosen and a rejected completion for each prompt, got "
+            "this loss compares pairs of a chosen and a rejected completion of each prompt, got "
             f"{batch.k} completions a prompt. Make pairs of them."
         )
-    ratios = policy.to(torch.promote_types(policy.dtype, torch.float32))
-    if reference is not None:
-        ratios = ratios - reference.to(ratios)
-    return torch.where(batch.mask.to(ratios.device), ratios, 0).sum(-1)
+    return token_log_ratios(policy, reference, batch).sum(-1)
 
 
 def reward_metrics(beta: float, ratios: Float[Tensor, "prompts two"]) -> Metrics:
@@ -59,6 +77,35 @@ def reward_metrics(beta: float, ratios: Float[Tensor, "prompts two"]) -> Metrics
     }
 
 
+def ranking_metrics(
+    rewards: Float[Tensor, "prompts k"], scores: Float[Tensor, "prompts k"]
+) -> Metrics:
+    """Hold implicit rewards against an order; of pairs it is what `reward_metrics` says.
+
+    Args:
+        rewards: Implicit ones.
+        scores: Higher is better; equal ones have no order.
+
+    Returns:
+        Each example's `rewards/chosen` and `rewards/rejected`, of the first and the last one;
+        `rewards/margins`, by how much the better of two completions is ahead, the mean over all
+        twos; and `rewards/accuracies`, the share of twos in the right order, a half where no two
+        have one. Detached.
+    """
+    rewards = rewards.detach()
+    first, second = torch.triu_indices(rewards.shape[1], rewards.shape[1], 1).to(rewards.device)
+    better = torch.sign(scores[:, first] - scores[:, second]).to(rewards)
+    ahead = torch.where(better == 0, 0, better * (rewards[:, first] - rewards[:, second]))
+    ordered = better.abs().sum(-1)
+    right = (ahead > 0).to(rewards).sum(-1) / ordered.clamp(min=1)
+    return {
+        "rewards/chosen": rewards[:, 0],
+        "rewards/rejected": rewards[:, -1],
+        "rewards/margins": ahead.mean(-1),
+        "rewards/accuracies": torch.where(ordered > 0, right, 0.5),
+    }
+
+
 def refuse_margins(batch: Batch, loss: str) -> None:
     """Refuse a column that the loss has no place for.
 
@@ -68,5 +115,5 @@ def refuse_margins(batch: Batch, loss: str) -> None:
     if "margin" in batch.columns:
         raise ValueError(
             f"{loss} is not defined with a margin for each example, but the data has a margin "
-            "column. Use loss_type sigmoid, or remove the column."
+            "column. Train with DPO's loss_type sigmoid, or remove the column."
         )

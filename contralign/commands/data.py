@@ -18,6 +18,7 @@ CHECK = """Check preference data as training does it.
 
 The exit code is 0 when every row can be trained on, and 1 when some can't.
 """
+METHODS = ("dpo", "cpl", "copg")
 WITHOUT_MODEL = (
     "Not checked without --model: chat template, lengths, BOS and EOS, and where completions start."
 )
@@ -42,6 +43,12 @@ def add_check_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--max-length", type=positive, help="tokens of prompt and completion that training allows"
     )
+    parser.add_argument(
+        "--method",
+        default="dpo",
+        choices=METHODS,
+        help="of contralign train, which says what a row must have; default: dpo",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -58,15 +65,15 @@ def check(args: argparse.Namespace) -> None:
         )
     from datasets import disable_progress_bars
 
+    from contralign.align.data import NEEDS, load
     from contralign.align.data import check as check_rows
-    from contralign.align.data import load
 
     quiet_unless_watched()
     if not sys.stderr.isatty():
         disable_progress_bars()
     processor = None if args.model is None else _processor(args.model)
     rows = load(args.data, name=args.name, split=args.split)
-    report = check_rows(rows, processor, args.max_length)
+    report = check_rows(rows, processor, args.max_length, NEEDS[args.method])
     print(_as_json(args, report) if args.json else _as_text(args, report))
     if report.unusable:
         sys.exit(1)
@@ -81,7 +88,9 @@ def _processor(model: str) -> Any:
 
 
 def _as_json(args: argparse.Namespace, report: Report) -> str:
-    asked = {name: getattr(args, name) for name in ("data", "split", "model", "max_length")}
+    asked = {
+        name: getattr(args, name) for name in ("data", "split", "model", "max_length", "method")
+    }
     return json.dumps({**asked, **report.as_dict()}, indent=2, ensure_ascii=False)
 
 

@@ -17,7 +17,11 @@ from .parser import Parser, complain
 if TYPE_CHECKING:
     from .train_options import Options
 
-METHODS = {"dpo": "direct preference optimization: a chosen and a rejected answer to each prompt"}
+METHODS = {
+    "dpo": "direct preference optimization: a chosen and a rejected answer to each prompt",
+    "cpl": "contrastive preference learning: pairs, soft labels, or rankings",
+    "copg": "contrastive policy gradient: answers with scores, or samples that a reward scores",
+}
 
 
 class Words(Parser):
@@ -57,6 +61,8 @@ def train(options: Options, command: Sequence[str]) -> None:
     """Train from options to the saved model."""
     from torch import OutOfMemoryError
 
+    from contralign.align.copg_trainer import CoPGTrainer
+    from contralign.align.cpl_trainer import CPLTrainer
     from contralign.align.dpo_trainer import DPOTrainer
     from contralign.align.stop import TrainingError
 
@@ -64,8 +70,9 @@ def train(options: Options, command: Sequence[str]) -> None:
 
     config, record = options.config, options.record(command)
     config.model_init_kwargs = options.loading()
+    make: Any = {"dpo": DPOTrainer, "cpl": CPLTrainer, "copg": CoPGTrainer}[options.method]
     try:
-        trainer = DPOTrainer(
+        trainer = make(
             options.model.model_name_or_path,
             config,
             **load_data(options),

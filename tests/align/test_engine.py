@@ -103,6 +103,11 @@ def test_any_number_of_prompts_and_completions(
     assert_equals_naive(made(MODELS["mistral"]), ragged(prompts, completions), path)
 
 
+def test_refuses_prompts_alone() -> None:
+    with pytest.raises(ValueError, match="completions are what is scored, got prompts alone"):
+        Engine(made(MODELS["llama"]))(Batch([[1, 2]], [[]]))
+
+
 def encoded(name: str) -> tuple[Any, Batch, list[dict[str, Tensor]]]:
     model, processor = {"llava": tiny_llava, "qwen2.5-vl": tiny_qwen25vl}[name]()
     marks = {"llava": "<image>", "qwen2.5-vl": "<|vision_start|><|image_pad|><|vision_end|>"}

@@ -18,7 +18,16 @@ from torch import Tensor
 from torch.utils.data import BatchSampler
 
 from contralign.align.batch import Batch
-from contralign.align.metrics import MEASURED, Drift, Meter, measure, real_examples, tokens
+from contralign.align.metrics import (
+    MEASURED,
+    MOMENTS,
+    Drift,
+    Meter,
+    correlated,
+    measure,
+    real_examples,
+    tokens,
+)
 
 FINITE = st.floats(-1e3, 1e3)
 BOTH = torch.tensor([True, True])
@@ -136,7 +145,8 @@ def test_measures_a_batch_by_hand() -> None:
         "entropy": 2.0,
     }
     assert meter.read(alone) == pytest.approx(expected, rel=1e-6)
-    assert expected.keys() == {name for name in MEASURED if not name.startswith("rewards/")}
+    of_losses = ("rewards/", "scores/", "completions/")
+    assert expected.keys() == {name for name in MEASURED if not name.startswith(of_losses)}
 
 
 def test_without_a_reference_there_is_no_kl_and_drift_is_the_log_prob() -> None:
@@ -174,6 +184,34 @@ def test_kl_of_tokens_drawn_from_the_reference_is_that_of_reference_to_policy() 
     measure(meter, batch, *said, None, torch.tensor([True]))
     exact = float((reference.exp() * (reference - policy)).sum())
     assert meter.read(alone)["kl"] == pytest.approx(exact, rel=1e-5)
+
+
+def test_kl_of_tokens_drawn_from_the_policy_is_that_of_policy_to_reference() -> None:
+    policy, reference = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.8, 0.2]).log()
+    batch = Batch([[1]], [[[2], [3]]])
+    meter = Meter()
+    said = [side.view(1, 2, 1) for side in (policy, reference)]
+    measure(meter, batch, *said, None, torch.tensor([True]), sampled=True)
+    exact = float((policy.exp() * (policy - reference)).sum())
+    assert meter.read(alone)["kl"] == pytest.approx(exact, rel=1e-5)
+
+
+def test_of_a_group_the_first_and_the_last_are_named() -> None:
+    meter = Meter()
+    policy = torch.tensor([[[-1.0], [-2.0], [-3.0]]])
+    measure(meter, Batch([[1]], [[[2]] * 3]), policy, None, None, torch.tensor([True]))
+    read = meter.read(alone)
+    assert (read["logps/chosen"], read["logps/rejected"]) == (-1.0, -3.0)
+
+
+def test_moments_become_a_correlation() -> None:
+    implied, scores = torch.randn(2, 50, generator=torch.Generator().manual_seed(0)).double()
+    moments = [(implied * scores).mean(), implied.square().mean(), scores.square().mean()]
+    found = correlated({"kl": 1.0, **dict(zip(MOMENTS, map(float, moments), strict=True))})
+    expected = float(moments[0] / (moments[1] * moments[2]).sqrt())
+    assert found == {"kl": 1.0, "rewards/correlation": pytest.approx(expected)}
+    assert correlated({"kl": 1.0, MOMENTS[0]: 0.0, MOMENTS[1]: 0.0, MOMENTS[2]: 2.0}) == {"kl": 1.0}
+    assert correlated({"kl": 1.0}) == {"kl": 1.0}
 
 
 DRIFTED = {"logps/chosen_drift": -3.0, "logps/rejected_drift": -5.0, "kl": 0.5}

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from contralign.align.monitors import Displacement, Standstill, Watch
+from contralign.align.monitors import Displacement, Standstill, Watch, saturation
 
 STILL = {"rewards/margins": 0.0, "rewards/chosen": 0.0, "learning_rate": 1e-5}
 SINKING = {"logps/chosen": -50.0, "logps/chosen_drift": -3.0, "logps/rejected_drift": -7.0}
@@ -97,6 +97,14 @@ def test_updates_without_a_learning_rate_do_not_count() -> None:
     text = standstill(STILL, 3)
     assert text is not None
     assert text.startswith("after 12 updates policy and reference still")
+
+
+def test_saturation_is_told_of_more_than_half_of_the_pairs() -> None:
+    assert saturation({}) is None
+    assert saturation({"rewards/saturated": 0.5}) is None
+    text = saturation({"rewards/saturated": 0.75})
+    assert text is not None
+    assert "in 75% of the pairs (1 - lmbda) * |S_rejected|" in text
 
 
 def test_watch_tells_each_thing_once_and_remembers_it() -> None:

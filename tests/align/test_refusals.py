@@ -131,7 +131,7 @@ def test_a_key_of_former_days_is_told_where_it_went(name: str) -> None:
         ("learning_rat", "Did you mean 'learning_rate'?"),
         ("betta", "Did you mean 'beta'?"),
         ("refrence", "Did you mean 'reference'?"),
-        ("zzzzzzzz", "See contralign train dpo --help."),
+        ("zzzzzzzz", "See contralign train METHOD --help."),
     ],
 )
 def test_an_unknown_key_is_told_the_nearest_right_one(name: str, expected: str) -> None:

@@ -84,7 +84,7 @@ def test_variables_of_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
         ("rpo_alpha: 1.0", "there is no key 'rpo_alpha': RPO's term"),
         ("evaluation_strategy: steps", "'evaluation_strategy': it's called eval_strategy."),
         ("warmup_ratio: 0.1", "it's called warmup_steps: below 1 it's a share of all steps."),
-        ("zzz: 1", "there is no key 'zzz'. See contralign train dpo --help."),
+        ("zzz: 1", "there is no key 'zzz'. See contralign train METHOD --help."),
         ("max_steps: ten", "max_steps: invalid int value: 'ten'."),
         ("max_length: 12.5", "max_length: invalid int value: '12.5'."),
         ("beta: true", "beta: invalid float value: 'True'."),

@@ -11,16 +11,35 @@ import torch
 from pair_batches import logps, pairs
 from torch import Tensor
 
-from contralign.align.losses import LOSSES
+from contralign.align.batch import Batch
+from contralign.align.losses import CPL, LOSSES, CoPG
 
-EVERY = pytest.mark.parametrize("name", LOSSES)
+# CPL's alpha is beta; CoPG regresses on scores.
+PAPERS: dict[str, Any] = {
+    "cpl": lambda beta: CPL(beta, kl=True),
+    "cpl-discounted": lambda beta: CPL(beta, gamma=0.9, lmbda=0.7, kl=True, average=True),
+    "copg": lambda beta: _scored(CoPG(beta)),
+}
+EVERY = pytest.mark.parametrize("name", [*LOSSES, *PAPERS])
+SUMMED = pytest.mark.parametrize("name", [*LOSSES, "cpl", "copg"])
+NAMED = pytest.mark.parametrize("name", LOSSES)
 # On a hinge's flat side there is no gradient: this beta keeps every random pair on the slope.
 BETA = 0.01
 LENGTHS = [(3, 5), (1, 1), (7, 2)]
 
 
 def _loss(name: str) -> Any:
-    return LOSSES[name](beta=BETA)
+    return {**LOSSES, **PAPERS}[name](beta=BETA)
+
+
+def _scored(loss: Any) -> Any:
+    """Give every pair scores, the chosen one's higher."""
+
+    def called(policy: Tensor, reference: Tensor | None, batch: Batch) -> Any:
+        scores = torch.tensor([[1.0, -1.0]]).double().expand(len(batch), -1)
+        return loss(policy, reference, replace(batch, columns={"scores": scores}))
+
+    return called
 
 
 def _swapped(x: Tensor) -> Tensor:
@@ -103,7 +122,7 @@ def test_descent_raises_chosen_and_lowers_rejected(name: str) -> None:
     assert (rejected[batch.mask[:, 1]] > 0).all()
 
 
-@EVERY
+@SUMMED
 def test_metrics_are_rewards_without_gradient(name: str) -> None:
     batch, policy, reference = pairs(LENGTHS), logps(LENGTHS, 1), logps(LENGTHS, 2)
     loss, metrics = _loss(name)(policy.requires_grad_(), reference, batch)
@@ -145,21 +164,21 @@ def test_half_precision_is_computed_in_float32(name: str) -> None:
     assert torch.equal(loss, exact)
 
 
-@EVERY
+@NAMED
 def test_refuses_what_is_no_pair(name: str) -> None:
     batch = replace(pairs([(2, 2)]), completions=[[[1, 1], [1, 1], [1, 1]]])
     with pytest.raises(ValueError, match=r"compares pairs.*got 3 completions"):
         _loss(name)(torch.zeros(1, 3, 2), None, batch)
 
 
-@EVERY
+@NAMED
 @pytest.mark.parametrize("beta", [0.0, -0.1, math.nan, math.inf, True])
 def test_refuses_a_beta_that_is_no_positive_number(name: str, beta: Any) -> None:
     with pytest.raises(ValueError, match="beta must be"):
         LOSSES[name](beta=beta)
 
 
-@EVERY
+@NAMED
 def test_says_that_it_has_a_reference_and_all_its_parameters(name: str) -> None:
     assert LOSSES[name]().needs_reference is True
     assert "beta=0.1" in repr(LOSSES[name]())

@@ -1,0 +1,159 @@
+"""Completions drawn from the policy while it trains, with noise that belongs to the prompt.
+
+One uniform number decides a token, by inverse transform: the first token up to which the
+probabilities add up to more. The numbers are keyed by seed, update and prompt (its pictures
+included), so what is drawn depends neither on batches, accumulation and processes, nor on what a
+resumed run skipped, but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from .adapters import evaluating
+from .batch import Batch
+from .packing import joined_images, token_types
+from .paths import part, stacked
+from .reference_keys import completion_keys
+from .support import language_model
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn.
+
+    Attributes:
+        k: Completions a prompt.
+        longest: Tokens of the longest one, which then has no end.
+        temperature: The logits are divided by it; nothing else changes the distribution: of the
+            model's own generation config only what ends a text is kept.
+        stops: Token ids that end a completion and belong to it.
+        pad: The id that stands behind it in a batch.
+        seed: Of the noise.
+    """
+
+    k: int
+    longest: int
+    temperature: float
+    stops: tuple[int, ...]
+    pad: int
+    seed: int
+
+    def __call__(self, model: Any, batch: Batch, moment: str) -> Batch:
+        """Draw k completions of each prompt.
+
+        Args:
+            model: With `generate`, not wrapped; its mode stays as it is.
+            batch: Prompts; their own completions aren't read.
+            moment: With the seed and the prompt, what the noise belongs to.
+
+        Returns:
+            The prompts with completions, each up to its first stop.
+        """
+        prompts = replace(batch, completions=[[] for _ in batch.prompts])
+        # Pictures go one by one: padding would move what stands in their places.
+        parts = [part(prompts, [i]) for i in range(len(batch))] if batch.images else [prompts]
+        with evaluating(model), _bare(model, self):
+            drawn = [group for one in parts for group in self._drawn(model, one, moment)]
+        return replace(prompts, completions=drawn)
+
+    def _drawn(self, model: Any, batch: Batch, moment: str) -> list[list[list[int]]]:
+        width = max(map(len, batch.prompts))
+        gaps = [width - len(prompt) for prompt in batch.prompts]
+        ids = torch.tensor(
+            [[self.pad] * gap + [*p] for gap, p in zip(gaps, batch.prompts, strict=True)]
+        )
+        mask = (torch.arange(width) >= torch.tensor(gaps)[:, None]).long()
+        types = stacked(token_types(batch, [0] * len(batch), gaps), self.k)
+        device = model.get_input_embeddings().weight.device
+        inputs = {
+            "input_ids": ids.repeat_interleave(self.k, 0),
+            "attention_mask": mask.repeat_interleave(self.k, 0),
+            **joined_images(batch, self.k),
+            **types,
+        }
+        noise = InverseTransform(self._noise(batch, moment).to(device), width, self.temperature)
+        output = model.generate(
+            **{name: value.to(device) for name, value in inputs.items()},
+            logits_processor=LogitsProcessorList([noise]),
+        )
+        said = [self._cut(row) for row in output[:, width:].tolist()]
+        return [said[i : i + self.k] for i in range(0, len(said), self.k)]
+
+    def _cut(self, row: Sequence[int]) -> list[int]:
+        end = next((i for i, token in enumerate(row) if token in self.stops), len(row))
+        return list(row[: end + 1])
+
+    def _noise(self, batch: Batch, moment: str) -> Float[Tensor, "rows tokens"]:
+        keys = completion_keys(replace(batch, completions=[[[0]] for _ in batch.prompts]))
+        return torch.from_numpy(np.concatenate([self._uniform(key, moment) for key in keys]))
+
+    def _uniform(self, key: bytes, moment: str) -> np.ndarray:
+        digest = blake2b(repr((self.seed, moment, key)).encode(), digest_size=16).digest()
+        philox = np.random.Philox(key=int.from_bytes(digest, "big"))
+        return np.random.Generator(philox).random((self.k, self.longest))
+
+
+class InverseTransform(LogitsProcessor):
+    """Leaves the one token that the uniform number of its row and place falls on.
+
+    Args:
+        uniform: In [0, 1).
+        width: Of the batch's prompts: what lies beyond counts the places.
+        temperature: Above 0.
+    """
+
+    def __init__(
+        self, uniform: Float[Tensor, "rows tokens"], width: int, temperature: float = 1.0
+    ) -> None:
+        self._uniform, self._width, self._temperature = uniform, width, temperature
+
+    def __call__(
+        self, input_ids: Int[Tensor, "row time"], scores: Float[Tensor, "row vocab"]
+    ) -> Float[Tensor, "row vocab"]:
+        exact = torch.float32 if scores.device.type == "mps" else torch.float64
+        reached = torch.softmax(scores.to(exact) / self._temperature, -1).cumsum(-1)
+        place = self._uniform[:, input_ids.shape[1] - self._width, None].to(reached)
+        total = reached[:, -1:].contiguous()
+        # Rounded, the last sum is not 1, and a place just below it may be it. On the right of
+        # equals, and up to where all is reached: never a token of no probability.
+        token = torch.searchsorted(reached, place * total, right=True)
+        token = torch.minimum(token, torch.searchsorted(reached, total))
+        return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
+
+
+@contextmanager
+def _bare(model: Any, sampling: Sampling) -> Iterator[None]:
+    """Take the model's own generation config away: it may cut, warp or penalise."""
+    inner = language_model(model)
+    own = inner.generation_config
+    inner.generation_config = GenerationConfig(
+        do_sample=False,
+        use_cache=True,
+        max_new_tokens=sampling.longest,
+        eos_token_id=list(sampling.stops),
+        pad_token_id=sampling.pad,
+        bos_token_id=own.bos_token_id,
+    )
+    try:
+        yield
+    finally:
+        inner.generation_config = own
+
+
+def stops(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """What ends a completion, by the tokenizer or by the model's generation config."""
+    config = getattr(language_model(model), "generation_config", None)
+    own = getattr(config, "eos_token_id", None)
+    given = own if isinstance(own, (list, tuple)) else [own]
+    return tuple(sorted({int(i) for i in (*given, tokenizer.eos_token_id) if i is not None}))
