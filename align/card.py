@@ -52,6 +52,7 @@ class Card:
         command: What was typed, if anything.
         notes: What was noticed during the run.
         dataset: Hub id of the data, if it has one.
+        use: How to use it, where it's no language model.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Card:
     command: Sequence[str] = ()
     notes: Sequence[str] = ()
     dataset: str | None = None
+    use: str | None = None
 
 
 def card(told: Card) -> str:
@@ -75,7 +77,7 @@ def card(told: Card) -> str:
         f"# {told.name}",
         f"{kind} `{told.base}`, trained with {paper.method} by contralign.",
         *(f"> {note}" for note in told.notes),
-        "## Use\n\n" + _use(told),
+        "## Use\n\n" + (told.use or _use(told)),
         "## Data\n\n" + "\n".join(f"- {line}" for line in told.data),
         "## Results\n\n" + _results(told.history),
         "## Training\n\n" + _training(told),

@@ -17,7 +17,6 @@ from .journal import Journal
 from .record import Record, all_settings, censored, write_settings
 from .reference_sync import ReferenceSync
 from .saving import beside, checkpoint, newest, replace_text
-from .sets import Sets
 from .stop import FiniteGuard
 
 JOURNAL = "journal.json"
@@ -61,11 +60,12 @@ class Kept:
     model: Any
     paper: Paper
     record: Record
-    sets: Sets
+    sets: Any
     start: Any
     state: Any
     _get_output_dir: Any
     _sum: Any
+    usage: str | None = None
     _checkpointing = False
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
@@ -153,6 +153,7 @@ class Kept:
             command=self.record.command,
             notes=list(self.journal.watch.told.values()),
             dataset=self.record.settings.get("dataset_name"),
+            use=self.usage,
         )
         write_settings(self.record, self.args, folder)
         write_curves(self.state.log_history, folder, told.name, told.notes)

@@ -18,7 +18,6 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 
 import contralign
 
-from .config import PreferenceConfig
 from .refusals import TRL_KEYS
 from .saving import replace_text
 
@@ -47,10 +46,12 @@ class Record:
     Attributes:
         command: What was typed, if a command started it.
         settings: Keys of the model, the adapter and the data, as a config file has them.
+        method: Of `contralign train`.
     """
 
     command: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    method: str = "dpo"
 
 
 def versions() -> dict[str, str]:
@@ -59,8 +60,8 @@ def versions() -> dict[str, str]:
     return own | {name: version(name) for name in PACKAGES}
 
 
-def settings(config: PreferenceConfig) -> dict[str, Any]:
-    """The options that were set, those of preference training, and what most defines a run."""
+def settings(config: TrainingArguments) -> dict[str, Any]:
+    """The options that were set, those beside transformers' own, and what most defines a run."""
     inherited = {spec.name for spec in dataclasses.fields(TrainingArguments)}
     chosen = {}
     for spec in dataclasses.fields(config):
@@ -80,11 +81,11 @@ def _default(spec: dataclasses.Field[Any]) -> Any:
     return RESOLVED.get(spec.name, plain(spec.default))
 
 
-def write_settings(record: Record, config: PreferenceConfig, folder: Path) -> None:
+def write_settings(record: Record, config: TrainingArguments, folder: Path) -> None:
     """Write the settings, resolved, so that the same run can be started from them."""
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
     file = shlex.quote(str(Path(config.output_dir) / SETTINGS))
-    head = [f"# contralign train dpo --config {file}"]
+    head = [f"# contralign train {record.method} --config {file}"]
     if record.command:
         head.append(f"# Written by: {shlex.join(record.command)}")
     head.append(f"# With: {used}")
@@ -92,7 +93,7 @@ def write_settings(record: Record, config: PreferenceConfig, folder: Path) -> No
     replace_text(folder / SETTINGS, censored("\n".join(head) + f"\n{body}", config))
 
 
-def all_settings(record: Record, config: PreferenceConfig) -> dict[str, Any]:
+def all_settings(record: Record, config: TrainingArguments) -> dict[str, Any]:
     """What defines a run: model and data first; what the record says stands."""
     told = {**record.settings, **settings(config), **record.settings}
     loading = told.pop("model_init_kwargs", None) or {}
@@ -101,9 +102,9 @@ def all_settings(record: Record, config: PreferenceConfig) -> dict[str, Any]:
     return told
 
 
-def censored(text: str, config: PreferenceConfig) -> str:
+def censored(text: str, config: TrainingArguments) -> str:
     """Take out the hub's tokens, which a command may hold."""
-    given = config.model_init_kwargs
+    given = getattr(config, "model_init_kwargs", None)
     loading = given if isinstance(given, Mapping) else {}
     for secret in (config.hub_token, *(loading.get(name) for name in SECRETS)):
         if isinstance(secret, str) and secret:

@@ -17,7 +17,10 @@ from .parser import Parser, complain
 if TYPE_CHECKING:
     from .train_options import Options
 
-METHODS = {"dpo": "direct preference optimization: a chosen and a rejected answer to each prompt"}
+METHODS = {
+    "dpo": "direct preference optimization: a chosen and a rejected answer to each prompt",
+    "reward": "a reward model of pairs (Bradley-Terry), for data score, data pairs and rewards",
+}
 
 
 class Words(Parser):
@@ -58,14 +61,16 @@ def train(options: Options, command: Sequence[str]) -> None:
     from torch import OutOfMemoryError
 
     from contralign.align.dpo_trainer import DPOTrainer
+    from contralign.align.reward_trainer import RewardTrainer
     from contralign.align.stop import TrainingError
 
     from .train_options import load_data
 
     config, record = options.config, options.record(command)
     config.model_init_kwargs = options.loading()
+    make: Any = RewardTrainer if options.method == "reward" else DPOTrainer
     try:
-        trainer = DPOTrainer(
+        trainer = make(
             options.model.model_name_or_path,
             config,
             **load_data(options),

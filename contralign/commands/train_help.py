@@ -38,6 +38,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "push_to_hub",
     ),
 }
+# Keys of one method alone -> their group.
+OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "reward": {"loss": ("center_rewards_coefficient",)}
+}
 OUR_WORDS: Mapping[str, str] = {
     "model_name_or_path": "Hub id or folder of a model, or of an adapter to go on training.",
     "dataset_name": "File (JSON, JSONL, CSV, Parquet), folder or hub id; several: `datasets:`.",
@@ -62,8 +66,9 @@ def text(method: str, *, everything: bool) -> str:
     ]
     for group, names in GROUPS.items():
         lines += ["", f"{group}:"]
-        for name in names:
-            lines += _entry(name, texts[name], defaults[name])
+        for name in (*names, *OWN.get(method, {}).get(group, ())):
+            if name in defaults:
+                lines += _entry(name, texts[name], defaults[name])
     lines += [
         "",
         f"All keys of transformers' TrainingArguments: contralign train {method} --help all",
@@ -72,7 +77,8 @@ def text(method: str, *, everything: bool) -> str:
 
 
 def _everything(method: str) -> str:
-    refused = {name: f"Not supported: {key.reason}" for name, key in TRL_KEYS.items()}
+    keys = TRL_KEYS if issubclass(CONFIGS[method], PreferenceConfig) else {}
+    refused = {name: f"Not supported: {key.reason}" for name, key in keys.items()}
     told = {**_ours(method), **refused}
     made = parser(method)
     for action in made._actions:
@@ -101,7 +107,9 @@ def _texts(method: str) -> dict[str, str]:
 
 
 def _ours(method: str) -> dict[str, str]:
-    return {**attributes(PreferenceConfig), **attributes(CONFIGS[method]), **OUR_WORDS}
+    kind = CONFIGS[method]
+    inherited = attributes(PreferenceConfig) if issubclass(kind, PreferenceConfig) else {}
+    return {**inherited, **attributes(kind), **OUR_WORDS}
 
 
 def _defaults(method: str) -> dict[str, Any]:
