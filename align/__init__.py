@@ -1,4 +1,4 @@
-"""Preference training: losses, the log-prob engine, references and the trainers."""
+"""Preference training: losses, the log-prob engine, references, rewards and the trainers."""
 
 from .batch import Batch
 from .config import DPOConfig
@@ -12,6 +12,8 @@ from .engine import Engine, TokenLogps
 from .losses import CPL, DPO, IPO, LOSSES, CoPG, Hinge, Loss
 from .merge import merge
 from .references import Reference, make_reference
+from .reward_trainer import RewardConfig, RewardTrainer
+from .rewards import ColumnReward, FunctionReward, ModelReward, Reward, make_reward
 from .stop import TrainingError
 
 __all__ = [
@@ -25,19 +27,26 @@ __all__ = [
     "CoPG",
     "CoPGConfig",
     "CoPGTrainer",
+    "ColumnReward",
     "DPOConfig",
     "DPOTrainer",
     "Engine",
+    "FunctionReward",
     "Hinge",
     "Loss",
+    "ModelReward",
     "Reference",
     "Report",
+    "Reward",
+    "RewardConfig",
+    "RewardTrainer",
     "TokenLogps",
     "TrainingError",
     "check",
     "load",
     "load_mixture",
     "make_reference",
+    "make_reward",
     "merge",
     "prepare",
 ]

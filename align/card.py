@@ -58,6 +58,7 @@ class Card:
         notes: What was noticed during the run.
         weights: After which update they are those of the model.
         dataset: Hub id of the data, if it has one.
+        use: How to use it, where it's no language model.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Card:
     notes: Sequence[str] = ()
     weights: str | None = None
     dataset: str | None = None
+    use: str | None = None
 
 
 def card(told: Card) -> str:
@@ -84,7 +86,7 @@ def card(told: Card) -> str:
         f"{kind} `{told.base}`, trained with {paper.method} by contralign."
         + (f" The weights are those {told.weights}." if told.weights else ""),
         *(f"> {note}" for note in told.notes),
-        "## Use\n\n" + _use(told),
+        "## Use\n\n" + (told.use or _use(told)),
         "## Data\n\n" + "\n".join(f"- {line}" for line in told.data),
         "## Results\n\n" + _results(told.history),
         "## Training\n\n" + _training(told),

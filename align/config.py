@@ -116,8 +116,7 @@ class PreferenceConfig(TrainingArguments):
         return 1.0
 
     def __post_init__(self) -> None:
-        if self.output_dir is None:
-            raise ValueError("output_dir says where the result goes, got none. Name a folder.")
+        require_folder(self)
         refuse(self)
         if self.load_best_model_at_end and self.eval_strategy == "no":
             raise ValueError(
@@ -126,11 +125,8 @@ class PreferenceConfig(TrainingArguments):
             )
         if self.greater_is_better is None and (self.metric_for_best_model or "").endswith(LOW):
             self.greater_is_better: bool | None = False
-        self._choose_precision()
-        if self.activation_checkpointing is None:
-            self.activation_checkpointing = bool(self.gradient_checkpointing)
-        if self.activation_checkpointing_kwargs is None:
-            self.activation_checkpointing_kwargs = self.gradient_checkpointing_kwargs
+        choose_precision(self)
+        name_checkpointing(self)
         self.remove_unused_columns = False
         # Without an accelerator torch warns of it at every loader.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
@@ -142,15 +138,6 @@ class PreferenceConfig(TrainingArguments):
         self._check_numbers()
         self._check_reference()
         self._check_early_stopping()
-
-    def _choose_precision(self) -> None:
-        """Where nothing is set: as `accelerate launch` says, else bf16 where a GPU has it."""
-        if self.bf16 is not None or self.fp16:
-            self.bf16 = bool(self.bf16)
-            return
-        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-        self.fp16: bool = launched == "fp16"
-        self.bf16 = launched == "bf16" or (not (self.fp16 or self.use_cpu) and _has_bf16())
 
     def _check_choices(self) -> None:
         for name, hint in get_type_hints(PreferenceConfig).items():
@@ -253,6 +240,34 @@ class DPOConfig(TRLOnly, PreferenceConfig):
                 f"{self.loss_type[0]}. Leave one of them out."
             )
         return make(beta=self.beta)
+
+
+def require_folder(config: TrainingArguments) -> None:
+    """Refuse a run without a folder of its own; transformers would take trainer_output.
+
+    Raises:
+        ValueError: With the way out.
+    """
+    if config.output_dir is None:
+        raise ValueError("output_dir says where the result goes, got none. Name a folder.")
+
+
+def choose_precision(config: TrainingArguments) -> None:
+    """Where nothing is set: as `accelerate launch` says, else bf16 where a GPU has it."""
+    if config.bf16 is not None or config.fp16:
+        config.bf16 = bool(config.bf16)
+        return
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    config.fp16 = launched == "fp16"
+    config.bf16 = launched == "bf16" or (not (config.fp16 or config.use_cpu) and _has_bf16())
+
+
+def name_checkpointing(config: TrainingArguments) -> None:
+    """Give TRL's keys of gradient checkpointing the names that transformers has for them now."""
+    if config.activation_checkpointing is None:
+        config.activation_checkpointing = bool(config.gradient_checkpointing)
+    if config.activation_checkpointing_kwargs is None:
+        config.activation_checkpointing_kwargs = config.gradient_checkpointing_kwargs
 
 
 def _has_bf16() -> bool:

@@ -20,7 +20,7 @@ from .journal import Journal
 from .record import Record, all_settings, censored, write_settings
 from .reference_sync import ReferenceSync
 from .saving import beside, checkpoint, newest, refuse_used
-from .sets import Sets
+from .start import check_schedule
 from .stop import FiniteGuard
 
 JOURNAL = "journal.json"
@@ -71,13 +71,14 @@ class Kept:
     model: Any
     paper: Paper
     record: Record
-    sets: Sets
+    sets: Any
     start: Any
     state: Any
     train_dataset: Any
     _get_output_dir: Any
     _sum: Any
     _warn: Any
+    usage: str | None = None
     _checkpointing = False
     _told = -1
 
@@ -186,6 +187,7 @@ class Kept:
 
     def _init_training_state(self, max_steps: int, *others: Any) -> Any:
         """What is logged, evaluated and saved how often is what is asked for now."""
+        check_schedule(self.args, max_steps)
         place = super()._init_training_state(max_steps, *others)  # type: ignore[misc]
         self.state.compute_steps(self.args, max_steps)
         if self._is_over():
@@ -224,6 +226,7 @@ class Kept:
             notes=list(self.journal.watch.told.values()),
             weights=self.weights_of(),
             dataset=self.record.settings.get("dataset_name"),
+            use=self.usage and self.usage.replace("FOLDER", self.args.output_dir),
         )
         write_settings(self.record, self.args, folder)
         write_curves(self.state.log_history, folder, told.name, told.notes)

@@ -16,7 +16,7 @@ from .metrics import tokens
 from .reference_cache import CachedReference
 from .samples import answers, append
 from .sets import Sets
-from .start import Start, check_schedule
+from .start import Start
 from .stop import FiniteGuard
 
 logger = logging.get_logger(__name__)
@@ -113,7 +113,6 @@ class Measured:
         if self.model_wrapped is self.model:
             # Left by an evaluation before; accelerate would then not let processes train together.
             vars(self.model).pop("_is_accelerate_prepared", None)
-        check_schedule(self.args, self.state.max_steps)
         prepared = super()._prepare_for_training(*args, **options)  # type: ignore[misc]
         self._fill_cache()
         self._line_step = self.state.global_step

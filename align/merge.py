@@ -85,6 +85,11 @@ def _config(adapter: Path) -> PeftConfig:
             "Name the folder that training wrote."
         )
     config = PeftConfig.from_pretrained(str(adapter))
+    if config.task_type == "SEQ_CLS":
+        raise ValueError(
+            f"{adapter} is a reward model's adapter, whose head no language model has. Use it "
+            "unmerged, as reward_model_name_or_path."
+        )
     if config.is_prompt_learning or config.is_adaption_prompt:
         raise ValueError(
             f"{config.peft_type.value} adds tokens, not weights, so it can't be merged into a "

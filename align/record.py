@@ -19,7 +19,6 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 import contralign
 from contralign.files import replace_text
 
-from .config import PreferenceConfig
 from .refusals import TRL_KEYS
 
 SETTINGS = "train.yaml"
@@ -63,8 +62,8 @@ def versions() -> dict[str, str]:
     return own | {name: version(name) for name in PACKAGES}
 
 
-def settings(config: PreferenceConfig) -> dict[str, Any]:
-    """The options that were set, those of preference training, and what most defines a run."""
+def settings(config: TrainingArguments) -> dict[str, Any]:
+    """The options that were set, those beside transformers' own, and what most defines a run."""
     inherited = {spec.name for spec in dataclasses.fields(TrainingArguments)}
     chosen = {}
     for spec in dataclasses.fields(config):
@@ -84,7 +83,7 @@ def _default(spec: dataclasses.Field[Any]) -> Any:
     return RESOLVED.get(spec.name, plain(spec.default))
 
 
-def write_settings(record: Record, config: PreferenceConfig, folder: Path) -> None:
+def write_settings(record: Record, config: TrainingArguments, folder: Path) -> None:
     """Write the settings, resolved, so that the same run can be started from them.
 
     What a file can't hold of a run that Python started is named on top.
@@ -103,7 +102,7 @@ def write_settings(record: Record, config: PreferenceConfig, folder: Path) -> No
     replace_text(folder / SETTINGS, censored("\n".join(head) + f"\n{body}", config))
 
 
-def all_settings(record: Record, config: PreferenceConfig) -> dict[str, Any]:
+def all_settings(record: Record, config: TrainingArguments) -> dict[str, Any]:
     """What defines a run: model and data first; what the record says stands."""
     told = {**record.settings, **settings(config), **record.settings}
     loading = told.pop("model_init_kwargs", None) or {}
@@ -112,9 +111,9 @@ def all_settings(record: Record, config: PreferenceConfig) -> dict[str, Any]:
     return told
 
 
-def censored(text: str, config: PreferenceConfig) -> str:
+def censored(text: str, config: TrainingArguments) -> str:
     """Take out the hub's tokens, which a command may hold."""
-    given = config.model_init_kwargs
+    given = getattr(config, "model_init_kwargs", None)
     loading = given if isinstance(given, Mapping) else {}
     for secret in (config.hub_token, *(loading.get(name) for name in SECRETS)):
         if isinstance(secret, str) and secret:

@@ -60,7 +60,7 @@ def weights_digest(model: nn.Module) -> str:
         )
     names = sorted(tensors)
     with ThreadPoolExecutor(4) as pool:
-        digests = list(pool.map(lambda name: _digest(tensors[name]), names))
+        digests = list(pool.map(lambda name: tensor_digest(tensors[name]), names))
     whole = blake2b(_architecture(inner), digest_size=16)
     for name, digest in zip(names, digests, strict=True):
         whole.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype} ".encode())
@@ -76,7 +76,7 @@ def completion_keys(batch: Batch) -> list[bytes]:
         context = blake2b(_ids(prompt), digest_size=16)
         for name in sorted(image):
             context.update(f"{name} {tuple(image[name].shape)} {image[name].dtype} ".encode())
-            context.update(_digest(image[name]))
+            context.update(tensor_digest(image[name]))
         for completion in group:
             key = context.copy()
             key.update(_ids(completion))
@@ -84,14 +84,15 @@ def completion_keys(batch: Batch) -> list[bytes]:
     return keys
 
 
+def tensor_digest(tensor: Tensor) -> bytes:
+    """Digest a tensor's bytes."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return blake2b(flat.view(torch.uint8).numpy().data, digest_size=16).digest()
+
+
 def _ids(tokens: Sequence[int]) -> bytes:
     # The count first: where the prompt ends is part of the key.
     return np.array([len(tokens), *tokens], dtype="<i8").tobytes()
-
-
-def _digest(tensor: Tensor) -> bytes:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return blake2b(flat.view(torch.uint8).numpy().data, digest_size=16).digest()
 
 
 def _architecture(model: Any) -> bytes:

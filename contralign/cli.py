@@ -31,7 +31,7 @@ COMMANDS = {
     "methods": (methods, "list the decoding methods, their parameters and papers"),
     "train": (train, "train a model on preferences"),
     "merge": (merge, "merge an adapter into its base model, as a plain model folder"),
-    "data": (data, "check preference data before training on it"),
+    "data": (data, "check preference data, score it, or make it"),
     "coco": (coco, "make CHAIR's ground truth of COCO's annotations"),
     "scenes": (scenes, "write the controlled world's pictures, or train its small model"),
     "demo": (demo, "compare four methods on a small model in a few minutes"),
@@ -84,7 +84,7 @@ def build_parser() -> Parser:
 
 
 def _after_interrupt(words: Sequence[str]) -> str:
-    if words and words[0] in ("eval", "demo"):
+    if words[:1] in (["eval"], ["demo"]) or words[:2] in (["data", "score"], ["data", "pairs"]):
         return "Run the same command again to go on: every finished batch is kept."
     if words and words[0] == "train":
         return (

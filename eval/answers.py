@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,13 @@ class Record:
         return json.dumps(fields, ensure_ascii=False)
 
 
+@runtime_checkable
+class Line(Protocol):
+    """What knows how to stand in a file of JSON lines."""
+
+    def line(self) -> str: ...
+
+
 class AnswerFile:
     """Appends records to a file; each `append` is on the disk when it returns."""
 
@@ -72,7 +79,7 @@ class AnswerFile:
     ) -> None:
         self._file.close()
 
-    def append(self, records: Iterable[Record]) -> None:
+    def append(self, records: Iterable[Line]) -> None:
         self._file.write("".join(f"{record.line()}\n" for record in records).encode())
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ Rows = Iterator[dict[str, Any]]
 
 _CELL = 2**31 - 1
 _LISTS = (*IMAGES, "completions", "scores")
+_INTEGER = 2**63
 
 
 def read_rows(file: Path) -> Rows:
@@ -70,10 +71,12 @@ def _chained(files: Sequence[Path]) -> Rows:
         yield from read_rows(file)
 
 
-def _feature(values: Iterable[Any]) -> Any:
+def _feature(values: Sequence[Any]) -> Any:
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {str}:
         return Value("string")
+    if kinds == {int} and all(abs(value) < _INTEGER for value in values if value is not None):
+        return Value("int64")
     if kinds <= {int, float}:
         return Value("float64")
     return Json()

@@ -1,4 +1,4 @@
-"""Look at preference data before training on it."""
+"""Check preference data, score it, or make it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import positive, quiet_unless_watched
+from . import data_pairs, data_score
+from .options import add_data, positive, quiet_unless_watched
 from .parser import Parser
 
 if TYPE_CHECKING:
@@ -29,14 +30,22 @@ def add_arguments(parser: Parser) -> None:
     """Add what can be done with data."""
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     summary = "say what is wrong with a file's rows"
-    actions.add_parser("check", help=summary, description=CHECK, fill=add_check_arguments)
+    added = actions.add_parser("check", help=summary, description=CHECK, fill=add_check_arguments)
+    added.set_defaults(act=check)
+    for name, module, summary in (
+        ("score", data_score, "write a reward's scores next to the data"),
+        ("pairs", data_pairs, "make pairs of a model's own answers"),
+    ):
+        added = actions.add_parser(
+            name, help=summary, description=module.__doc__, fill=module.add_arguments
+        )
+        added.set_defaults(act=module.run)
 
 
 def add_check_arguments(parser: Parser) -> None:
     """Add which data, and the model that it's for."""
     parser.add_argument("data", metavar="FILE", help="file, folder or hub id; see contralign train")
-    parser.add_argument("--split", default="train", help="as in train[:100]; default: train")
-    parser.add_argument("--name", help="configuration of a data set on the hub")
+    add_data(parser)
     parser.add_argument(
         "--model", help="hub id or folder; only its tokenizer or processor is loaded"
     )
@@ -53,8 +62,8 @@ def add_check_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Do the one thing that can be done."""
-    check(args)
+    """Do what was chosen."""
+    args.act(args)
 
 
 def check(args: argparse.Namespace) -> None:

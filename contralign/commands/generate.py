@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_config, add_model, load_model, positive
+from .options import add_config, add_model, load_model, needs_contrast, positive
 
 if TYPE_CHECKING:
     from contralign.decoding import Decoding
@@ -97,9 +97,7 @@ def _prompts(args: argparse.Namespace) -> tuple[str, str | None]:
 
 
 def _check_contrast(decoding: Decoding, contrast: str | None) -> None:
-    from contralign.decoding import Pictured, Promptless
-
-    if contrast is None and not isinstance(decoding.method, Pictured | Promptless):
+    if contrast is None and needs_contrast(decoding):
         raise ValueError(
             f"{decoding.name} holds the prompt against the same without its context, got neither "
             "--context nor --contrast. Pass --context FILE, or - to read it from stdin."

@@ -13,6 +13,8 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
+    from contralign.align.rewards import Reward
+    from contralign.decoding import Decoding
     from contralign.eval import LanguageModel
 
     from .parser import Parser
@@ -69,6 +71,72 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
         chat={None: "auto", True: "on", False: "off"}[args.chat],
         system=args.system,
     )
+
+
+def add_data(parser: Parser) -> None:
+    """Add which part of some data; the data itself is a word of its own."""
+    parser.add_argument("--split", default="train", help="as in train[:100]; default: train")
+    parser.add_argument("--name", help="configuration of a data set on the hub")
+
+
+def add_reward(parser: Parser, *, column: bool = True) -> None:
+    """Add what `reward` reads: TRL's keys, and ours where the completions are in the data."""
+    kinds = "a model, a function or a column" if column else "a model or a function"
+    group = parser.add_argument_group(f"reward: {kinds}")
+    group.add_argument(
+        "--reward-model-name-or-path",
+        metavar="MODEL",
+        help="hub id or folder of a sequence classifier with one logit, or of its adapter",
+    )
+    group.add_argument(
+        "--reward-funcs",
+        metavar="PATH",
+        help="dotted path of a function with the signature of TRL's rewards",
+    )
+    if column:
+        group.add_argument(
+            "--reward-column",
+            metavar="NAME",
+            help="numbers in the data: NAME, NAME_chosen and NAME_rejected, or the list NAMEs",
+        )
+    group.add_argument("--reward-dtype", choices=DTYPES, help="of the model; default: auto")
+    group.add_argument("--reward-device", help="of the model, such as cuda:1")
+    group.add_argument("--reward-batch-size", type=positive, help="completions; default: 8")
+    group.add_argument(
+        "--reward-max-length", type=positive, help="tokens; default: what the model can read"
+    )
+    group.add_argument(
+        "--reward-on-long",
+        choices=("error", "cut"),
+        help="longer ones are an error, the default, or lose their end and are counted",
+    )
+
+
+def reward(args: argparse.Namespace) -> Reward:
+    """Make the reward that the options name.
+
+    Raises:
+        ValueError: Not exactly one is named.
+    """
+    from contralign.align.rewards import make_reward
+
+    return make_reward(
+        reward_model_name_or_path=args.reward_model_name_or_path,
+        reward_funcs=args.reward_funcs,
+        reward_column=getattr(args, "reward_column", None),
+        dtype=args.reward_dtype,
+        device=args.reward_device,
+        batch_size=args.reward_batch_size,
+        max_length=args.reward_max_length,
+        on_long=args.reward_on_long,
+    )
+
+
+def needs_contrast(decoding: Decoding) -> bool:
+    """Whether a method holds the prompt against another one, which somebody must give."""
+    from contralign.decoding import Pictured, Promptless
+
+    return not isinstance(decoding.method, Pictured | Promptless)
 
 
 def quiet_unless_watched() -> None:

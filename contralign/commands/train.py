@@ -21,6 +21,7 @@ METHODS = {
     "dpo": "direct preference optimization: a chosen and a rejected answer to each prompt",
     "cpl": "contrastive preference learning: pairs, soft labels, or rankings",
     "copg": "contrastive policy gradient: answers with scores, or samples that a reward scores",
+    "reward": "a reward model of pairs (Bradley-Terry), for data score, data pairs and rewards",
 }
 
 
@@ -64,13 +65,19 @@ def train(options: Options, command: Sequence[str]) -> None:
     from contralign.align.copg_trainer import CoPGTrainer
     from contralign.align.cpl_trainer import CPLTrainer
     from contralign.align.dpo_trainer import DPOTrainer
+    from contralign.align.reward_trainer import RewardTrainer
     from contralign.align.stop import TrainingError
 
     from .train_options import load_data
 
     config, record = options.config, options.record(command)
     config.model_init_kwargs = options.loading()
-    make: Any = {"dpo": DPOTrainer, "cpl": CPLTrainer, "copg": CoPGTrainer}[options.method]
+    make: Any = {
+        "dpo": DPOTrainer,
+        "cpl": CPLTrainer,
+        "copg": CoPGTrainer,
+        "reward": RewardTrainer,
+    }[options.method]
     try:
         trainer = make(
             options.model.model_name_or_path,

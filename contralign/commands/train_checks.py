@@ -25,6 +25,9 @@ ONLY_WITH: Mapping[str, tuple[str, str]] = {
     "bnb_": ("load_in_4bit", "the weights stay as they are"),
     "use_bnb_": ("load_in_4bit", "the weights stay as they are"),
 }
+LANGUAGE = ("CAUSAL_LM",)
+# TRL's default is that of a language model, which a reward model's adapter isn't for.
+TASKS: Mapping[str, tuple[str, ...]] = {"reward": (*LANGUAGE, "SEQ_CLS")}
 
 
 def check(options: Options) -> None:
@@ -33,12 +36,12 @@ def check(options: Options) -> None:
     Raises:
         ValueError: With the key, its value and the way out.
     """
-    _check_model(options.model)
+    _check_model(options.model, TASKS.get(options.method, LANGUAGE))
     _check_data(options)
     _check_folder(options)
 
 
-def _check_model(model: ModelConfig) -> None:
+def _check_model(model: ModelConfig, tasks: tuple[str, ...]) -> None:
     name = model.model_name_or_path
     if name is None:
         raise ValueError("training starts from a model, got none. Set model_name_or_path.")
@@ -47,10 +50,10 @@ def _check_model(model: ModelConfig) -> None:
         raise ValueError(
             f"model_name_or_path is a hub id or a folder, got {name}, which is neither."
         )
-    if model.lora_task_type != "CAUSAL_LM":
+    if model.lora_task_type not in tasks:
         raise ValueError(
-            f"lora_task_type isn't supported, got {model.lora_task_type!r}: what is trained is a "
-            "language model. Leave it out."
+            f"lora_task_type isn't supported, got {model.lora_task_type!r}: it follows from the "
+            "method. Leave it out."
         )
     for key in changed(model):
         for start, (needed, otherwise) in ONLY_WITH.items():

@@ -42,6 +42,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "cpl": {"loss": ("alpha", "gamma", "lmbda", "kl", "average", "bc_coeff", "bc_steps")},
     "copg": {"loss": ("online", "num_generations", "max_completion_length", "temperature")},
+    "reward": {"loss": ("center_rewards_coefficient",)},
 }
 OUR_WORDS: Mapping[str, str] = {
     "model_name_or_path": "Hub id or folder of a model, or of an adapter to go on training.",
@@ -78,7 +79,8 @@ def text(method: str, *, everything: bool) -> str:
 
 
 def _everything(method: str) -> str:
-    refused = {name: f"Not supported: {key.reason}" for name, key in TRL_KEYS.items()}
+    keys = TRL_KEYS if issubclass(CONFIGS[method], PreferenceConfig) else {}
+    refused = {name: f"Not supported: {key.reason}" for name, key in keys.items()}
     told = {**_ours(method), **refused}
     made = parser(method)
     for action in made._actions:
@@ -107,7 +109,9 @@ def _texts(method: str) -> dict[str, str]:
 
 
 def _ours(method: str) -> dict[str, str]:
-    return {**attributes(PreferenceConfig), **attributes(CONFIGS[method]), **OUR_WORDS}
+    kind = CONFIGS[method]
+    inherited = attributes(PreferenceConfig) if issubclass(kind, PreferenceConfig) else {}
+    return {**inherited, **attributes(kind), **OUR_WORDS}
 
 
 def _defaults(method: str) -> dict[str, Any]:

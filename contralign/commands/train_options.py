@@ -17,18 +17,20 @@ from trl import (
     get_quantization_config,
 )
 
-from contralign.align.config import DPOConfig, PreferenceConfig
+from contralign.align.config import DPOConfig
 from contralign.align.copg_config import CoPGConfig
 from contralign.align.cpl_config import CPLConfig
 from contralign.align.record import Record
+from contralign.align.reward_trainer import RewardConfig
 
 from .train_checks import changed, check
 from .train_file import refuse_unknown, take_file
 
-CONFIGS: Mapping[str, type[PreferenceConfig]] = {
+CONFIGS: Mapping[str, type[Any]] = {
     "dpo": DPOConfig,
     "cpl": CPLConfig,
     "copg": CoPGConfig,
+    "reward": RewardConfig,
 }
 
 
@@ -45,7 +47,7 @@ class Options:
     """
 
     script: ScriptArguments
-    config: PreferenceConfig
+    config: Any
     model: ModelConfig
     mixture: DatasetMixtureConfig
     method: str

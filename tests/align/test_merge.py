@@ -231,6 +231,13 @@ def test_refuses_what_is_no_adapter(base: Path, tmp_path: Path) -> None:
         merge(base, tmp_path / "merged")
 
 
+def test_refuses_the_adapter_of_a_reward_model(base: Path, tmp_path: Path) -> None:
+    config = LoraConfig(task_type="SEQ_CLS", base_model_name_or_path=str(base))
+    config.save_pretrained(str(tmp_path / "adapter"))
+    with pytest.raises(ValueError, match="is a reward model's adapter, whose head"):
+        merge(tmp_path / "adapter", tmp_path / "merged")
+
+
 def test_refuses_virtual_tokens(base: Path, tmp_path: Path) -> None:
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     saved_adapter(base, tmp_path / "adapter", config)
