@@ -8,30 +8,44 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from align_runs import PLAIN, Untold, learned, lines, rows, trainer
+from align_runs import COPG, PLAIN, Untold, learned, lines, rows, trainer
 
-from contralign.align.dpo_trainer import DPOTrainer
+
+def vowels(completions: list[str], **_: Any) -> list[float]:
+    return [float(sum(word in "aeiou" for word in said.split())) for said in completions]
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "dpo": {"make": Untold},
+    "copg": {**COPG, "online": True, "max_completion_length": 5, "reward": vowels},
+}
 
 
 def course(
-    folder: Path, *, streamed: bool = False, resumed: bool = False, **options: Any
-) -> DPOTrainer:
+    folder: Path,
+    *,
+    streamed: bool = False,
+    resumed: bool = False,
+    method: str = "dpo",
+    **options: Any,
+) -> Any:
     """Two epochs over 21 rows, with evaluations of 7 before, between and after.
 
     Args:
         folder: Of the output.
         streamed: Whether the data comes as a stream.
         resumed: Whether to begin again in the middle of the second epoch, and to return that.
+        method: What is trained.
         **options: Of the config and the trainer.
     """
 
-    def made() -> DPOTrainer:
+    def made() -> Any:
         data = rows(21)
         return trainer(
             folder,
-            make=Untold,
             train_dataset=data.to_iterable_dataset() if streamed else data,
             eval_dataset=rows(7, seed=1),
+            **METHODS[method],
             **{**PLAIN, "num_train_epochs": 2, "eval_strategy": "epoch", **options},
         )
 

@@ -63,8 +63,9 @@ def normalise(row: Mapping[str, Any], needs: Needs = PAIRS) -> Row:
     present = {name: value for name, value in row.items() if value is not None}
     sides = _with_system(_sides(present, list(row), needs), present)
     _check_said(sides)
-    numbers = {**_numbers(row, needs), **scores_of(row, list(answers(sides)), needs)}
+    numbers = _numbers(row, needs)
     check_size(answers(sides), numbers, needs)
+    numbers |= scores_of(row, list(answers(sides)), needs)
     images = _images(row)
     if is_conversational(sides):
         _check_turns(sides)

@@ -73,16 +73,13 @@ def check_size(said: Mapping[str, Side], numbers: Row, needs: Needs) -> None:
     same = next((i for i, side in enumerate(sides) if side in sides[:i]), None)
     if same is not None and (needs.ordered or all(side == sides[0] for side in sides)):
         raise RowError("identical", f"completions[{same}] is there twice")
-    scores = numbers.get("scores", [])
-    if needs.ordered and len({*scores}) < len(scores):
-        raise RowError("tied-scores", f"scores are {scores}")
 
 
 def scores_of(row: Mapping[str, Any], names: Sequence[str], needs: Needs) -> Row:
     """Read the scores of a row's completions, where the method reads them.
 
     Raises:
-        RowError: They're missing, or no finite numbers.
+        RowError: They're missing, no finite numbers, or tied where an order is asked for.
     """
     pair = tuple(names) == SIDES
     alone = not pair and row.get("completions") is None
@@ -99,7 +96,10 @@ def scores_of(row: Mapping[str, Any], names: Sequence[str], needs: Needs) -> Row
     if len(given) != len(names):
         raise RowError("missing-score", f"{len(given)} scores of {len(names)} completions")
     told = columns if pair or alone else [f"scores[{i}]" for i in range(len(given))]
-    return {"scores": [finite(name, x) for name, x in zip(told, given, strict=True)]}
+    scores = [finite(name, x) for name, x in zip(told, given, strict=True)]
+    if needs.ordered and len({*scores}) < len(scores):
+        raise RowError("tied-scores", f"scores are {scores}")
+    return {"scores": scores}
 
 
 def finite(name: str, value: Any) -> float:

@@ -47,9 +47,8 @@ def test_rankings_are_trained_on(tmp_path: Path) -> None:
     said = [" a b", " c", " d e"]
     data = Dataset.from_list([{"prompt": row["prompt"], "completions": said} for row in rows(8)])
     run = trained(tmp_path, **CPL, train_dataset=data, num_train_epochs=10, alpha=1.0)
-    # Of three in any order one in six is right by chance.
-    assert logged(run, "loss")[-1] < 0.5 * logged(run, "loss")[0]
-    assert logged(run, "rewards/accuracies")[-1] == 1
+    right = logged(run, "rewards/accuracies")
+    assert sum(right[-4:]) / 4 > 0.8 > sum(right[:4]) / 4
 
 
 def test_a_tie_ends_even(tmp_path: Path) -> None:
@@ -114,7 +113,7 @@ def test_saturation_is_told_once_and_in_the_notes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = trained(tmp_path, **CPL, lmbda=0.5, alpha=0.5)
-    assert caplog.text.count("lmbda saturates CPL: in 100% of the pairs") == 1
+    assert caplog.text.count("lmbda saturates CPL: in ") == 1
     assert "saturation" in run.journal.watch.told
     even = trained(tmp_path, **CPL, lmbda=0.5, alpha=0.5, average=True)
     assert "saturation" not in even.journal.watch.told

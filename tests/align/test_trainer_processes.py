@@ -23,6 +23,7 @@ FOUR = {"per_device_train_batch_size": 4}
 TWICE_TWO = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
 FULL = {"lora": False}
 SAVED = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
+ONLINE = {"method": "copg", "learning_rate": 1e-3}
 STREAM = {"streamed": True, "max_steps": 2}
 # For one process and for two, which make the same batches of eight pairs; the epoch's last of five.
 RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -32,6 +33,7 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cached": ({**FULL, **EIGHT}, {**FULL, **FOUR, "reference": "cached"}),
     "split": ({**FULL, **EIGHT}, {**FULL, **EIGHT, "accelerator_config": {"split_batches": True}}),
     "streamed": ({**STREAM, **EIGHT}, {**STREAM, **FOUR}),
+    "online": ({**ONLINE, **EIGHT}, {**ONLINE, **TWICE_TWO}),
     "resumed": (EIGHT, {**FOUR, **SAVED, "resumed": True}),
 }
 

@@ -114,7 +114,7 @@ REFUSED: list[tuple[str, Any, dict[str, Any], str]] = [
     ("copg", broken(completions=[" c"], scores=[1.0]), {}, "one-completion 1 (row 1)"),
     ("copg", broken(completions=[" c"] * 3, scores=[1.0, 2.0, 3.0]), {}, "identical 1 (row 1)"),
     ("copg", broken(completions=[" c", " d", " e"], scores=[1, 2, 3]), {}, "unequal-groups 1"),
-    ("copg", broken(baseline=1.0), {}, "bad-number 1 (row 1)"),
+    ("copg", broken(baseline=1.0), {}, "bad-number 2 (rows 0, 1)"),
 ]
 
 
