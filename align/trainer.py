@@ -36,6 +36,7 @@ from .policy import (
 )
 from .python_record import python_record
 from .record import Record
+from .reference_keys import known_weights
 from .references import make_reference
 from .selfcheck import check_gradient, check_start
 from .sets import Data, EvalData, Sets
@@ -113,6 +114,7 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         # Adapters start from random numbers.
         set_seed(args.seed)
         policy: Any = load_policy(model, args, peft_config, quantization_config)
+        self.weights = None if isinstance(model, str) else known_weights(policy)
         self.loss = loss
         self.engine = Engine(policy, args.log_prob_path)
         self.start = look_at_start(policy, args, reference)
@@ -141,8 +143,9 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         self.journal = Journal(exact_drift=self.start.equal and not args.sync_ref_model)
         self.guard = FiniteGuard(Path(args.output_dir), tokenizer.decode, args.process_index)
         self.paper = paper
-        name = model if isinstance(model, str) else get_config_model_id(policy.config)
-        self.base = name or "a model made in memory"
+        self.base = (
+            model if isinstance(model, str) else get_config_model_id(policy.config)
+        ) or "a model made in memory"
         self._parameters = policy.num_parameters(exclude_embeddings=True)
         self._checked = not args.self_check
 
