@@ -127,7 +127,7 @@ class Kept:
         """Write README.md and the curves into the output folder."""
         if self.args.should_save:
             with beside(Path(self.args.output_dir)) as folder:
-                self._tell(folder)
+                self._tell(folder, self.args.output_dir)
             self._told = len(self.state.log_history)
 
     def weights_of(self) -> str:
@@ -169,7 +169,7 @@ class Kept:
             shutil.rmtree(folder / REFERENCE, ignore_errors=True)
             if not self._checkpointing:
                 if not self._is_told(output_dir):
-                    self._tell(folder)
+                    self._tell(folder, output_dir or self.args.output_dir)
                 return
             state = {**self.journal.state(), "course": self._course()}
             replace_text(folder / JOURNAL, json.dumps(state))
@@ -240,16 +240,22 @@ class Kept:
         callbacks = self.callback_handler.callbacks
         return [one for one in callbacks if isinstance(one, ReferenceSync)]
 
-    def _tell(self, folder: Path) -> None:
-        """Write what tells of the run: settings, curves, model card; see `_save`."""
+    def _tell(self, folder: Path, place: str) -> None:
+        """Write settings, curves and model card, which says at what place the model lies."""
+        in_memory = {"training": "train_dataset", "evaluation": "eval_dataset"}
+        made = {
+            name: found
+            for name, found in self._digests.items()
+            if found and in_memory[name.partition(" ")[0]] in self.record.missing
+        }
         told = Card(
             name=Path(self.args.output_dir).resolve().name,
-            folder=self.args.output_dir,
+            folder=place,
             base=self.base,
             adapter=isinstance(self.accelerator.unwrap_model(self.model), PeftModel),
             paper=self.paper,
             settings=self._settings(),
-            data=self.sets.lines(),
+            data=self.sets.lines(made),
             history=self.state.log_history,
             command=self.record.command,
             notes=list(self.journal.watch.told.values()),

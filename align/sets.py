@@ -71,10 +71,17 @@ class Sets:
             )
         }
 
-    def lines(self) -> list[str]:
-        """What was found, as lines for the model card."""
+    def lines(self, made: Mapping[str, str] | None = None) -> list[str]:
+        """What was found, as lines for the model card.
+
+        Args:
+            made: What names the rows of data sets that no file holds, by the set's name.
+        """
+        told = {
+            name: f"; made in memory, fingerprint {rows}" for name, rows in (made or {}).items()
+        }
         return [
             f"{name}: {report.rows - report.dropped} pairs, {report.truncated} of them cut to "
-            f"max_length, {report.dropped} others left out as unusable"
+            f"max_length, {report.dropped} others left out as unusable{told.get(name, '')}"
             for name, report in self.reports.items()
         ]

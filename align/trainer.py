@@ -100,6 +100,7 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         self.record = record or python_record(
             model,
             paper.method.lower(),
+            dtype=loading(args)["dtype"],
             adapter=peft_config,
             quantized=quantization_config,
             missing={
