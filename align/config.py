@@ -52,8 +52,8 @@ class PreferenceConfig(TrainingArguments):
         model_init_kwargs: Passed to `from_pretrained` when the model is given by name.
         trust_remote_code: Whether code of the model's repository may run.
         dataset_num_proc: Processes that prepare the data.
-        padding_free: Accepted for TRL's files and without effect: rows have no padding where the
-            model allows it. log_prob_path: padded pads them.
+        padding_free: Accepted for TRL's files if true, which is what happens: rows have no padding
+            where the model allows it. log_prob_path: padded pads them.
         precompute_ref_log_probs: TRL's name for `reference: cached`.
         sync_ref_model: Whether the reference follows the policy (TR-DPO, arXiv 2404.09656).
         ref_model_mixup_alpha: Its share of the policy when it does.

@@ -17,8 +17,8 @@ from .data.formats import IMAGES
 FREE = (
     *("output_dir", "logging_", "log_", "save_", "eval_", "per_device_eval_", "report_to"),
     *("run_name", "project", "trackio_", "disable_tqdm", "push_to_hub", "hub_", "load_best_model"),
-    *("metric_for_best_model", "greater_is_better", "early_stopping_", "dataloader_num_workers"),
-    *("dataloader_pin_memory", "dataloader_persistent", "dataloader_prefetch", "dataset_num_proc"),
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent"),
+    *("dataloader_prefetch", "dataset_num_proc"),
     *("gradient_checkpointing", "log_prob_path", "accelerator_config", "self_check", "use_cpu"),
     *("ddp_", "debug", "skip_memory_metrics", "restore_callback_states", "enable_jit_checkpoint"),
 )
@@ -26,6 +26,7 @@ FREE = (
 CONTENT = ("dataset", "test_split_size", "streaming")
 SHARES = ("per_device_train_batch_size", "gradient_accumulation_steps")
 LENGTH = ("max_steps", "num_train_epochs")
+HELD_OUT = "held-out data"
 # The learning rate of an update doesn't depend on how many there are.
 STEADY = ("constant", "constant_with_warmup")
 
@@ -35,10 +36,21 @@ def course(settings: Mapping[str, Any]) -> dict[str, Any]:
     steady = settings.get("lr_scheduler_type") in STEADY and not 0 < settings["warmup_steps"] < 1
     free = (*FREE, *CONTENT, *SHARES, *(LENGTH if steady else ()))
     return {
-        name: value
+        name: _meant(name, value)
         for name, value in settings.items()
         if value is not None and not name.startswith(free)
     }
+
+
+def _meant(name: str, value: Any) -> Any:
+    """One value for all that come to the same."""
+    if name == "reference" and value == "cached":
+        return "base"
+    if name in ("model_name_or_path", "reference") and Path(value).is_dir():
+        return str(Path(value).resolve())
+    if name == "lora_target_modules":
+        return sorted([value] if isinstance(value, str) else value)
+    return value
 
 
 def digest(rows: Any) -> str | None:
@@ -64,7 +76,11 @@ def refuse_another(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]
     Raises:
         ValueError: Names what differs, and the way out.
     """
-    if changed := list(differences(dict(then), dict(now))):
+    before, after = dict(then), dict(now)
+    if not (before.get(HELD_OUT) and after.get(HELD_OUT)):
+        # They may come or go, but one curve is of the same rows.
+        before[HELD_OUT] = after[HELD_OUT] = None
+    if changed := list(differences(before, after)):
         raise ValueError(
             f"{folder} is of a run with other settings: {'; '.join(changed)}. Resume with those it "
             "had; or start another run, in another output_dir, from the model that this one made."

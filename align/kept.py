@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
+from transformers import EarlyStoppingCallback
 
 from contralign.files import replace_text
 
 from .adapters import REFERENCE
 from .card import Card, Paper, card
-from .course import course, digest, refuse_another
+from .course import HELD_OUT, course, digest, refuse_another
 from .curves import write_curves
 from .journal import Journal
 from .record import Record, all_settings, censored, write_settings
@@ -38,24 +40,29 @@ def to_resume(run: Path, wanted: str | bool | None) -> Path | None:
     """
     if not wanted:
         return None
-    if wanted is True:
-        found = newest(run)
-        if found is None:
-            raise ValueError(
-                f"{run} has no whole checkpoint to resume from. Leave out resume_from_checkpoint "
-                "to start anew."
-            )
-        return found
-    folder = Path(wanted)
-    if not (folder / JOURNAL).is_file():
-        raise ValueError(f"{folder} is no whole checkpoint of contralign. Name another.")
+    folder = newest(run) if wanted is True else Path(wanted)
+    if folder is None:
+        raise ValueError(
+            f"{run} has no whole checkpoint to resume from. Leave out resume_from_checkpoint "
+            "to start anew."
+        )
+    kept_course(folder)
     return folder
 
 
 def kept_course(checkpoint: Path) -> dict[str, Any]:
-    """What decided the course of the run that a checkpoint is of."""
-    found: dict[str, Any] = json.loads((checkpoint / JOURNAL).read_text(encoding="utf-8"))["course"]
-    return found
+    """What decided the course of the run that a checkpoint is of.
+
+    Raises:
+        ValueError: It's none of ours, or broken.
+    """
+    try:
+        kept = json.loads((checkpoint / JOURNAL).read_text(encoding="utf-8"))
+        return dict(kept["course"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{checkpoint} is no whole checkpoint of contralign. Name another."
+        ) from error
 
 
 class Kept:
@@ -66,6 +73,7 @@ class Kept:
     base: str
     callback_handler: Any
     control: Any
+    eval_dataset: Any
     guard: FiniteGuard
     journal: Journal
     model: Any
@@ -75,6 +83,7 @@ class Kept:
     start: Any
     state: Any
     train_dataset: Any
+    weights: str | None = None
     _get_output_dir: Any
     _sum: Any
     _warn: Any
@@ -118,7 +127,7 @@ class Kept:
         """Write README.md and the curves into the output folder."""
         if self.args.should_save:
             with beside(Path(self.args.output_dir)) as folder:
-                self._tell(folder)
+                self._tell(folder, self.args.output_dir)
             self._told = len(self.state.log_history)
 
     def weights_of(self) -> str:
@@ -160,7 +169,7 @@ class Kept:
             shutil.rmtree(folder / REFERENCE, ignore_errors=True)
             if not self._checkpointing:
                 if not self._is_told(output_dir):
-                    self._tell(folder)
+                    self._tell(folder, output_dir or self.args.output_dir)
                 return
             state = {**self.journal.state(), "course": self._course()}
             replace_text(folder / JOURNAL, json.dumps(state))
@@ -174,12 +183,30 @@ class Kept:
 
     def _course(self) -> dict[str, Any]:
         args = self.args
-        examples = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        share = self._share(args.per_device_train_batch_size) * args.gradient_accumulation_steps
         named = {name: value for name, value in self._settings().items() if "dataset" in name}
+        held_out = dict(self._digests)
         return {
             "settings": course(self._settings()),
-            "examples of an update": examples * args.world_size,
-            "training data": digest(self.train_dataset) or named,
+            "weights": self.weights,
+            "examples of an update": share * args.world_size,
+            "training data": held_out.pop("training") or named,
+            HELD_OUT: {name: found for name, found in held_out.items() if found},
+        }
+
+    def _share(self, size: int) -> int:
+        """Examples that a process gets of a full round."""
+        split = self.args.accelerator_config.split_batches
+        return size // self.accelerator.num_processes if split else size
+
+    @cached_property
+    def _digests(self) -> dict[str, str | None]:
+        """What names the rows of each data set."""
+        rows = self.eval_dataset
+        several = rows.items() if isinstance(rows, dict) else ()
+        held_out = {f"evaluation {name}": one for name, one in several} or {"evaluation": rows}
+        return {
+            name: digest(one) for name, one in {"training": self.train_dataset, **held_out}.items()
         }
 
     def _settings(self) -> dict[str, Any]:
@@ -191,9 +218,11 @@ class Kept:
         place = super()._init_training_state(max_steps, *others)  # type: ignore[misc]
         self.state.compute_steps(self.args, max_steps)
         if self._is_over():
+            early = self.state.global_step < max_steps
             self._warn(
                 f"Nothing is left to train: the checkpoint is after update "
-                f"{self.state.global_step} of {max_steps}."
+                f"{self.state.global_step} of {max_steps}"
+                + (", where it stopped early." if early else ".")
             )
         return place
 
@@ -205,22 +234,34 @@ class Kept:
         super()._run_epoch(*args, **options)  # type: ignore[misc]
 
     def _is_over(self) -> bool:
-        return bool(self.state.global_step >= self.state.max_steps)
+        state = self.state
+        stopped = any(
+            one.early_stopping_patience_counter >= max(one.early_stopping_patience, 1)
+            for one in self.callback_handler.callbacks
+            if isinstance(one, EarlyStoppingCallback)
+        )
+        return bool(state.global_step >= state.max_steps or (state.global_step > 0 and stopped))
 
     def _syncs(self) -> list[ReferenceSync]:
         callbacks = self.callback_handler.callbacks
         return [one for one in callbacks if isinstance(one, ReferenceSync)]
 
-    def _tell(self, folder: Path) -> None:
-        """Write what tells of the run: settings, curves, model card; see `_save`."""
+    def _tell(self, folder: Path, place: str) -> None:
+        """Write settings, curves and model card, which says at what place the model lies."""
+        in_memory = {"training": "train_dataset", "evaluation": "eval_dataset"}
+        made = {
+            name: found
+            for name, found in self._digests.items()
+            if found and in_memory[name.partition(" ")[0]] in self.record.missing
+        }
         told = Card(
             name=Path(self.args.output_dir).resolve().name,
-            folder=self.args.output_dir,
+            folder=place,
             base=self.base,
             adapter=isinstance(self.accelerator.unwrap_model(self.model), PeftModel),
             paper=self.paper,
             settings=self._settings(),
-            data=self.sets.lines(),
+            data=self.sets.lines(made),
             history=self.state.log_history,
             command=self.record.command,
             notes=list(self.journal.watch.told.values()),

@@ -66,15 +66,15 @@ def check_quantization(quantized: BitsAndBytesConfig | None, adapter: PeftConfig
     """
     if quantized is None:
         return
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ValueError(
-            "load_in_4bit and load_in_8bit need bitsandbytes, which isn't installed: pip install "
-            "bitsandbytes (it needs a GPU), or leave them out."
-        )
     if adapter is None:
         raise ValueError(
             "quantized weights can't be trained, got load_in_4bit or load_in_8bit without an "
             "adapter. Set use_peft: true."
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            "load_in_4bit and load_in_8bit need bitsandbytes, which isn't installed: pip install "
+            "bitsandbytes (it needs a GPU), or leave them out."
         )
 
 

@@ -43,6 +43,7 @@ def python_record(
     model: Any,
     method: str,
     *,
+    dtype: Any,
     adapter: PeftConfig | None,
     quantized: BitsAndBytesConfig | None,
     missing: Mapping[str, Any],
@@ -52,6 +53,7 @@ def python_record(
     Args:
         model: Hub id or folder, or a model.
         method: Of `contralign train`.
+        dtype: What a model that is named is loaded in.
         adapter: What is added to the model.
         quantized: How its weights are loaded.
         missing: Other arguments that no file can hold, by name: those that aren't None count.
@@ -62,6 +64,7 @@ def python_record(
         adapter = model.peft_config[model.active_adapter]
     settings = {
         "model_name_or_path": name,
+        **({"dtype": plain(dtype)} if named else {}),
         **adapter_settings(adapter),
         **quantization_settings(quantized),
     }

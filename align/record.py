@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
@@ -125,6 +126,8 @@ def plain(value: Any) -> Any:
     """What YAML and JSON can hold of a setting."""
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
     if isinstance(value, Mapping):

@@ -179,5 +179,5 @@ class CachedReference:
         return ValueError(
             f"{count} completions aren't in the cache, and with full fine-tuning the base is gone "
             "once training has begun. A trainer fills the cache before that: start anew, bring "
-            f"{self.database} back, or set reference: PATH of the base."
+            f"{self.database} back, or set reference: base."
         )

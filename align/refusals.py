@@ -57,6 +57,13 @@ TRL_KEYS: Mapping[str, Refusal] = {
         (None,), "nothing is padded with it; set it on the tokenizer. Leave it out."
     ),
 }
+# A key of ours that has one value.
+FIXED: Mapping[str, Refusal] = {
+    "padding_free": Refusal(
+        (None, True),
+        "rows have no padding where the model allows it. Leave it out, or log_prob_path: padded.",
+    ),
+}
 TRAINER_KEYS: Mapping[str, Refusal] = {
     "label_smoothing_factor": Refusal(
         (0.0,), "it smooths cross-entropy. label_smoothing is what smooths preferences."
@@ -148,7 +155,7 @@ def refuse(config: Any) -> None:
     Raises:
         ValueError: With the key, the value received and the way out.
     """
-    for name, refusal in {**TRL_KEYS, **TRAINER_KEYS}.items():
+    for name, refusal in {**TRL_KEYS, **FIXED, **TRAINER_KEYS}.items():
         value = getattr(config, name, None)
         if value is not None and value not in refusal.harmless:
             raise ValueError(f"{name} isn't supported, got {value!r}: {refusal.reason}")

@@ -11,6 +11,7 @@ from datasets import Dataset, IterableDataset
 
 from .data import Report, prepare
 from .data.formats import IMAGES
+from .sets import in_memory
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +66,11 @@ class RewardSets:
         self.reports[name] = report
         return rows
 
-    def lines(self) -> list[str]:
-        """What was found, as lines for the model card."""
+    def lines(self, made: Mapping[str, str] | None = None) -> list[str]:
+        """What was found, as lines for the model card; see `Sets`."""
         return [
             f"{name}: {report.rows - report.dropped} pairs, {report.dropped} others left out as "
-            "unusable or longer than max_length"
+            f"unusable or longer than max_length{in_memory(name, made)}"
             for name, report in self.reports.items()
         ]
 

@@ -143,6 +143,7 @@ class RewardTrainer(Kept, trl.RewardTrainer):
         self.record = record or python_record(
             name,
             "reward",
+            dtype=_loading(args).get("dtype", "float32"),
             adapter=peft_config,
             quantized=quantization_config,
             missing={
@@ -246,8 +247,12 @@ def _tokenizer(name: str, args: RewardConfig) -> Any:
 
 
 def _revision(args: RewardConfig) -> str | None:
+    return _loading(args).get("revision")
+
+
+def _loading(args: RewardConfig) -> dict[str, Any]:
     given = args.model_init_kwargs
-    return given.get("revision") if isinstance(given, dict) else None
+    return given if isinstance(given, dict) else {}
 
 
 def _of_classifier(adapter: PeftConfig) -> PeftConfig:

@@ -85,13 +85,22 @@ class Sets:
             )
         }
 
-    def lines(self) -> list[str]:
-        """What was found, as lines for the model card."""
+    def lines(self, made: Mapping[str, str] | None = None) -> list[str]:
+        """What was found, as lines for the model card.
+
+        Args:
+            made: What names the rows of data sets that no file holds, by the set's name.
+        """
         kind = {"pair": "pairs", "group": "groups", "none": "prompts"}[
             self.config.needs.completions
         ]
         return [
             f"{name}: {report.rows - report.dropped} {kind}, {report.truncated} of them cut to "
-            f"max_length, {report.dropped} others left out as unusable"
+            f"max_length, {report.dropped} others left out as unusable{in_memory(name, made)}"
             for name, report in self.reports.items()
         ]
+
+
+def in_memory(name: str, made: Mapping[str, str] | None) -> str:
+    """What the card adds of a data set that no file holds."""
+    return f"; made in memory, fingerprint {made[name]}" if made and name in made else ""

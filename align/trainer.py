@@ -35,6 +35,7 @@ from .policy import (
 )
 from .python_record import python_record
 from .record import Record
+from .reference_keys import known_weights
 from .references import make_reference
 from .scoring import RewardFunction
 from .selfcheck import check_gradient, check_start
@@ -102,6 +103,7 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         self.record = record or python_record(
             model,
             paper.method.lower(),
+            dtype=loading(args)["dtype"],
             adapter=peft_config,
             quantized=quantization_config,
             missing={
@@ -117,6 +119,7 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         # Adapters start from random numbers.
         set_seed(args.seed)
         policy: Any = load_policy(model, args, peft_config, quantization_config)
+        self.weights = None if isinstance(model, str) else known_weights(policy)
         self.loss = loss
         self.engine = Engine(policy, args.log_prob_path, temperature=args.scored_temperature)
         self.start = look_at_start(policy, args, reference)
@@ -147,8 +150,9 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         )
         self.guard = FiniteGuard(Path(args.output_dir), tokenizer.decode, args.process_index)
         self.paper = paper
-        name = model if isinstance(model, str) else get_config_model_id(policy.config)
-        self.base = name or "a model made in memory"
+        self.base = (
+            model if isinstance(model, str) else get_config_model_id(policy.config)
+        ) or "a model made in memory"
         self._parameters = policy.num_parameters(exclude_embeddings=True)
         self._checked = not args.self_check
 
@@ -256,11 +260,6 @@ class PreferenceTrainer(Kept, Measured, Trainer):
             last["real"] = self._real(last, self._remainder(share), share)
         count = sum(inputs.get("real", len(inputs["batch"])) for inputs in batch_samples)
         return self._sum(torch.tensor(count, device=device))
-
-    def _share(self, size: int) -> int:
-        """Examples that a process gets of a full round."""
-        split = self.args.accelerator_config.split_batches
-        return size // self.accelerator.num_processes if split else size
 
     def _remainder(self, share: int) -> int:
         """Examples of the training data that the last round of an epoch holds."""

@@ -77,7 +77,10 @@ class Options:
         """What the run is remembered by."""
         parts = (self.model, self.script, self.mixture)
         settings = {name: value for part in parts for name, value in changed(part).items()}
-        for name in ("dtype", *(("lora_r", "lora_alpha") if self.model.use_peft else ())):
+        for name in (
+            "dtype",
+            *(("lora_r", "lora_alpha", "lora_dropout") if self.model.use_peft else ()),
+        ):
             settings[name] = getattr(self.model, name)
         settings["model_init_kwargs"] = self.config.model_init_kwargs
         return Record(list(command), settings, self.method)

@@ -206,6 +206,12 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path) -> None:
         config(tmp_path, model_init_kwargs="dtype")
 
 
+def test_rows_cannot_be_padded_by_a_key_of_trls(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="padding_free isn't supported, got False"):
+        config(tmp_path, padding_free=False)
+    assert config(tmp_path, padding_free=True).padding_free
+
+
 def test_the_result_goes_to_a_folder_that_is_named() -> None:
     with pytest.raises(ValueError, match="output_dir says where the result goes"):
         DPOConfig()

@@ -221,6 +221,12 @@ def test_the_result_is_an_adapter_that_others_load(tmp_path: Path, model_folder:
     assert torch.equal(spoken, expected)
 
 
+def test_a_card_says_where_its_own_model_lies(tmp_path: Path) -> None:
+    trainer(tmp_path / "run").save_model(str(tmp_path / "elsewhere"))
+    told = (tmp_path / "elsewhere" / "README.md").read_text()
+    assert f'from_pretrained("{tmp_path}/elsewhere")' in told
+
+
 def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path: Path) -> None:
     data = rows(16)
     # What is learned is wrong on these: they get worse from the first update on.

@@ -89,6 +89,8 @@ def test_quantized_weights_need_bitsandbytes(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ValueError, match="need bitsandbytes, which isn't installed"):
         check_quantization(QUANTIZED, LoraConfig(**LORA))
+    with pytest.raises(ValueError, match="without an adapter"):  # installing it would not help
+        check_quantization(QUANTIZED, None)
     check_quantization(None, None)
 
 

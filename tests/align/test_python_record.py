@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from eval_doubles import tiny_llama
 from peft import IA3Config, LoraConfig, PeftConfig, get_peft_model
 from transformers import BitsAndBytesConfig
 
+from contralign.align.course import digest
 from contralign.align.python_record import adapter_settings, quantization_settings
+from contralign.align.record import write_settings
 from contralign.commands.train_options import load_data, read
 
 
@@ -102,6 +105,41 @@ def test_with_its_data_named_the_file_repeats_the_run(tmp_path: Path, model_fold
     )
     again.train()
     assert torch.equal(learned(again), learned(run))
+
+
+def test_a_dtype_of_torch_is_written_as_the_command_line_reads_it(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    given: dict[str, Any] = {"dtype": torch.bfloat16}
+    run = trainer(tmp_path / "run", model=str(model_folder), model_init_kwargs=given)
+    write_settings(run.record, run.args, tmp_path)
+    words = ["--config", str(tmp_path / "train.yaml"), "--dataset_name", "rows"]
+    options = read("dpo", words)
+    assert options.model.dtype == "bfloat16"
+    assert options.loading()["dtype"] == "bfloat16"
+
+
+def test_the_command_line_goes_on_with_a_run_of_pythons(tmp_path: Path, model_folder: Path) -> None:
+    run = trainer(
+        tmp_path,
+        make=Untold,
+        model=str(model_folder),
+        processing_class=None,
+        save_strategy="steps",
+        save_steps=2,
+    )
+    run.train()
+    rows(10).to_json(tmp_path / "rows.jsonl")
+    file = ["--config", str(tmp_path / "train.yaml"), "--resume_from_checkpoint", "true"]
+    options = read("dpo", [*file, "--dataset_name", str(tmp_path / "rows.jsonl")])
+    assert options.resume is True
+
+
+def test_the_card_names_rows_that_no_file_holds(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.create_model_card()
+    made = f"10 pairs.*; made in memory, fingerprint {digest(run.train_dataset)}"
+    assert re.search(f"^- training: {made}$", (tmp_path / "README.md").read_text(), re.M)
 
 
 @pytest.mark.parametrize("attached", [True, False])

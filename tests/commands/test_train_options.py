@@ -142,6 +142,7 @@ def test_a_run_is_remembered_by_what_was_set(tmp_path: Path) -> None:
         "dtype": "float32",
         "lora_r": 16,
         "lora_alpha": 32,
+        "lora_dropout": 0.05,
         "model_init_kwargs": None,
     }
     assert "lora_r" not in options(tmp_path).record([]).settings
