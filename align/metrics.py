@@ -24,8 +24,9 @@ MEASURED = (
     *("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
     *("logps/chosen", "logps/rejected", *DRIFTS, "kl", "entropy"),
     *("lengths/prompt", "lengths/chosen", "lengths/rejected"),
-    *("scores/mean", "rewards/correlation", "rewards/saturated", "completions/clipped"),
 )
+# Of some losses alone.
+SPECIAL = ("scores/mean", "rewards/correlation", "rewards/saturated", "completions/clipped")
 
 
 class Meter:

@@ -9,7 +9,13 @@ from typing import Any
 from accelerate.utils import is_peft_model
 from peft import PeftConfig
 from torch import nn
-from transformers import BitsAndBytesConfig, EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import (
+    BitsAndBytesConfig,
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.integrations.integration_utils import (
     INTEGRATION_TO_CALLBACK,
     get_available_reporting_integrations,
@@ -18,7 +24,7 @@ from trl.models import prepare_deepspeed, prepare_fsdp
 
 from .config import REFERENCES, PreferenceConfig
 from .flow import Lines
-from .metrics import MEASURED
+from .metrics import MEASURED, SPECIAL
 from .policy import (
     autocast_dtype,
     check_attention,
@@ -129,7 +135,7 @@ def check_options(config: PreferenceConfig, evaluates: bool, streams: bool = Fal
         )
     _check_reporters(config.report_to)
     metric = config.metric_for_best_model
-    known = ("loss", "runtime", *MEASURED)
+    known = ("loss", "runtime", *MEASURED, *SPECIAL)
     if metric is not None and not any(metric.endswith(name) for name in known):
         raise ValueError(
             f"metric_for_best_model is measured by evaluation, got {metric!r}. There are: "
@@ -144,7 +150,7 @@ def check_options(config: PreferenceConfig, evaluates: bool, streams: bool = Fal
         raise ValueError("eval_samples are drawn at evaluations. Set eval_strategy: steps.")
 
 
-def check_schedule(config: PreferenceConfig, updates: int) -> None:
+def check_schedule(config: TrainingArguments, updates: int) -> None:
     """Refuse a run whose only update is the first of a warm-up, where the learning rate is 0.
 
     Args:

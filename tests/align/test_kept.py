@@ -286,7 +286,7 @@ def test_a_run_tells_of_itself_and_can_be_run_again(tmp_path: Path, model_folder
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "evaluation: rewards/margins" in (tmp_path / "curves.html").read_text()
     settings = yaml.safe_load((tmp_path / "train.yaml").read_text())
-    model = settings.pop("model_name_or_path")
+    model, _ = settings.pop("model_name_or_path"), settings.pop("dtype")
     data: dict[str, Dataset] = {"train_dataset": rows(10), "eval_dataset": rows(7, seed=1)}
     again = Untold(model, DPOConfig(**{**settings, "disable_tqdm": True}), **data)
     again.train()

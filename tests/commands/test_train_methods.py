@@ -47,7 +47,9 @@ def test_a_run_ends_with_all_that_tells_of_it(
     data, output = pairs(tmp_path, **SCORED), tmp_path / "out"
     more = {"eval_strategy": "steps", "eval_steps": 2, "test_split_size": 4, "eval_samples": 1}
     assert train(model_folder, data, output, method, **more, **options) == 0
-    assert capsys.readouterr().out.endswith(f"Model, card and curves: {output}\n")
+    assert capsys.readouterr().out.endswith(
+        f"Model, card and curves: {output} (after update 2 of 2)\n"
+    )
     card = (output / "README.md").read_text()
     assert paper in card
     assert "training: 16 groups" in card
