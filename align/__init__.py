@@ -3,6 +3,8 @@
 from .batch import Batch
 from .config import DPOConfig
 from .data import Report, check, load, load_mixture, prepare
+from .dcd_config import DCDConfig
+from .dcd_trainer import DCDTrainer
 from .dpo_trainer import DPOTrainer
 from .engine import Engine, TokenLogps
 from .losses import DPO, IPO, LOSSES, Hinge, Loss
@@ -15,6 +17,8 @@ __all__ = [
     "IPO",
     "LOSSES",
     "Batch",
+    "DCDConfig",
+    "DCDTrainer",
     "DPOConfig",
     "DPOTrainer",
     "Engine",

@@ -15,7 +15,15 @@ from .metrics import DRIFTS
 from .record import versions
 
 Z = (-1.96, 1.96)
-RESULTS = ("loss", "rewards/accuracies", "rewards/margins", *DRIFTS, "kl")
+RESULTS = (
+    "loss",
+    "nll/chosen",
+    "nll/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    *DRIFTS,
+    "kl",
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Card:
         command: What was typed, if anything.
         notes: What was noticed during the run.
         dataset: Hub id of the data, if it has one.
+        use: How to use it, where it's no language model.
     """
 
     name: str
@@ -64,18 +73,20 @@ class Card:
     command: Sequence[str] = ()
     notes: Sequence[str] = ()
     dataset: str | None = None
+    use: str | None = None
 
 
 def card(told: Card) -> str:
     """Write README.md."""
     paper = told.paper
     kind = "A PEFT adapter for" if told.adapter else "A fine-tuned version of"
+    kind = "Image projections for" if paper.method == "DCD" else kind
     parts = [
         f"---\n{yaml.safe_dump(_metadata(told), sort_keys=False)}---",
         f"# {told.name}",
         f"{kind} `{told.base}`, trained with {paper.method} by contralign.",
         *(f"> {note}" for note in told.notes),
-        "## Use\n\n" + _use(told),
+        "## Use\n\n" + (told.use or _use(told)),
         "## Data\n\n" + "\n".join(f"- {line}" for line in told.data),
         "## Results\n\n" + _results(told.history),
         "## Training\n\n" + _training(told),
@@ -128,8 +139,8 @@ def _results(history: Sequence[Mapping[str, Any]]) -> str:
 def _row(label: str, name: str, values: Sequence[float], error: float | None = None) -> str:
     """The interval is the mean's, normal: 1.96 standard errors to each side."""
     ends = "" if error is None else " to ".join(f"{values[-1] + z * error:.4g}" for z in Z)
-    best = (min if name in ("loss", "kl") else max)(values)
-    shown = f"{best:.4g}" if name == "loss" or name.startswith("rewards/") else ""
+    best = (min if name.startswith(("loss", "kl", "nll/")) else max)(values)
+    shown = f"{best:.4g}" if name.startswith(("loss", "nll/", "rewards/")) else ""
     return f"| {label} | {values[0]:.4g} | {values[-1]:.4g} | {ends} | {shown} |"
 
 

@@ -129,7 +129,7 @@ class Engine:
             hidden = hidden.to(head.weight.device)
             return token_scores(head, hidden, targets.to(hidden.device), shape, entropy=entropy)
 
-        with self.installed(), _standing_in(model, forward):
+        with self.installed(), standing_in(model, forward):
             self._attend(NAME if path == "packed" else self._own)
             logps, entropies = self._call(outer, run.inputs)
         mask = batch.mask.to(logps.device)
@@ -202,7 +202,7 @@ class Engine:
 
 
 @contextmanager
-def _standing_in(module: Any, forward: Any) -> Iterator[None]:
+def standing_in(module: Any, forward: Any) -> Iterator[None]:
     """Let `forward` run in place of a module's own, inside whatever hooks and wrappers it has."""
     own = vars(module).get("forward")
     module.forward = forward

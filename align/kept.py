@@ -66,6 +66,7 @@ class Kept:
     state: Any
     _get_output_dir: Any
     _sum: Any
+    usage: str | None = None
     _checkpointing = False
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
@@ -122,10 +123,10 @@ class Kept:
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if not self.args.should_save:
-            super()._save(output_dir, state_dict)  # type: ignore[misc]
+            self._write(output_dir, state_dict)
             return
         with beside(Path(output_dir or self.args.output_dir)) as folder:
-            super()._save(str(folder), state_dict)  # type: ignore[misc]
+            self._write(str(folder), state_dict)
             # PEFT's card, and the frozen copy that the policy was compared with.
             (folder / "README.md").unlink(missing_ok=True)
             shutil.rmtree(folder / REFERENCE, ignore_errors=True)
@@ -135,6 +136,10 @@ class Kept:
             replace_text(folder / JOURNAL, json.dumps(self.journal.state()))
             for sync in self._syncs():
                 sync.save(folder)
+
+    def _write(self, folder: str | None, state_dict: Any) -> None:
+        """Write what was trained."""
+        super()._save(folder, state_dict)  # type: ignore[misc]
 
     def _syncs(self) -> list[ReferenceSync]:
         callbacks = self.callback_handler.callbacks
@@ -153,6 +158,7 @@ class Kept:
             command=self.record.command,
             notes=list(self.journal.watch.told.values()),
             dataset=self.record.settings.get("dataset_name"),
+            use=self.usage,
         )
         write_settings(self.record, self.args, folder)
         write_curves(self.state.log_history, folder, told.name, told.notes)

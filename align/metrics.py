@@ -16,8 +16,9 @@ from torch import Tensor
 from .batch import Batch
 
 DRIFTS = ("logps/chosen_drift", "logps/rejected_drift")
-ESTIMATED = ("loss", "rewards/margins", "rewards/accuracies", *DRIFTS)
+ESTIMATED = ("loss", "nll/chosen", "nll/rejected", "rewards/margins", "rewards/accuracies", *DRIFTS)
 MEASURED = (
+    *("nll/chosen", "nll/rejected"),
     *("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
     *("logps/chosen", "logps/rejected", *DRIFTS, "kl", "entropy"),
     *("lengths/prompt", "lengths/chosen", "lengths/rejected"),
@@ -96,7 +97,7 @@ def measure(
     """
     mask = batch.mask.to(policy.device) & real[:, None, None]
     ratio = policy.detach() - (0 if reference is None else reference)
-    for index, name in enumerate(("chosen", "rejected")[: batch.k]):
+    for index, name in enumerate(batch.sides[: batch.k]):
         meter.add(f"logps/{name}", policy[:, index].sum(-1), real)
         meter.add(f"logps/{name}_drift", ratio[:, index].sum(-1), real)
         meter.add(f"lengths/{name}", batch.mask[:, index].sum(-1).to(policy.device), real)

@@ -47,10 +47,12 @@ class Record:
     Attributes:
         command: What was typed, if a command started it.
         settings: Keys of the model, the adapter and the data, as a config file has them.
+        method: Of `contralign train`.
     """
 
     command: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    method: str = "dpo"
 
 
 def versions() -> dict[str, str]:
@@ -84,7 +86,7 @@ def write_settings(record: Record, config: PreferenceConfig, folder: Path) -> No
     """Write the settings, resolved, so that the same run can be started from them."""
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
     file = shlex.quote(str(Path(config.output_dir) / SETTINGS))
-    head = [f"# contralign train dpo --config {file}"]
+    head = [f"# contralign train {record.method} --config {file}"]
     if record.command:
         head.append(f"# Written by: {shlex.join(record.command)}")
     head.append(f"# With: {used}")

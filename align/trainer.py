@@ -97,9 +97,9 @@ class PreferenceTrainer(Kept, Measured, Trainer):
             args.accelerator_config.dispatch_batches = False
         # Adapters start from random numbers.
         set_seed(args.seed)
-        policy: Any = load_policy(model, args, peft_config, quantization_config)
+        policy: Any = self._policy(model, args, peft_config, quantization_config)
         self.loss = loss
-        self.engine = Engine(policy, args.log_prob_path)
+        self.engine = self._engine(policy, args)
         self.start = look_at_start(policy, args, reference)
         if reference is None:
             args.reference = self.start.reference
@@ -128,9 +128,17 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         self.paper = paper
         name = model if isinstance(model, str) else get_config_model_id(policy.config)
         self.base = name or "a model made in memory"
-        self.record = record or Record(settings={"model_name_or_path": name})
+        self.record = record or Record((), {"model_name_or_path": name}, paper.method.lower())
         self._parameters = policy.num_parameters(exclude_embeddings=True)
         self._checked = not args.self_check
+
+    def _policy(self, model: Any, args: Any, adapter: Any, quantized: Any) -> Any:
+        """Load what is trained."""
+        return load_policy(model, args, adapter, quantized)
+
+    def _engine(self, policy: Any, args: Any) -> Any:
+        """Make what scores."""
+        return Engine(policy, args.log_prob_path)
 
     # Loss
 

@@ -54,6 +54,10 @@ class Composed(Shift):
     def contrasts(self) -> int:
         return sum(part.contrasts for part in self.parts)
 
+    @property
+    def digest(self) -> str:
+        return "".join(part.digest for part in self.parts)
+
     def shift(self, steps: Steps, expert: Logits, *contrasts: Logits) -> Logits:
         total = torch.zeros_like(expert)
         for part, own in self._shared(contrasts):

@@ -69,6 +69,10 @@ class DCD(Shift):
         load(folder)
         return cls(str(folder), **parameters)
 
+    @property
+    def digest(self) -> str:
+        return "" if self.path is None else load(self.path).digest
+
     def shift(self, steps: Steps, expert: Logits, *contrasts: Logits) -> Logits:
         (negative,) = contrasts
         return self.alpha * apart(expert, negative)

@@ -165,8 +165,10 @@ def _beside(module: nn.Module, parts: Mapping[str, nn.Module]) -> Iterator[tuple
             path = f"{way}.{name}" if way else name
             if path in ways or path in parts:
                 continue
-            stacked = isinstance(child, nn.ModuleList)
-            yield (f"{path}.{len(child) - 1}", child[-1]) if stacked else (path, child)
+            if isinstance(child, nn.ModuleList):
+                yield f"{path}.{len(child) - 1}", child[-1]
+            else:
+                yield path, child
 
 
 def _standing_in(module: nn.Module, forward: Forward) -> nn.Module:

@@ -64,6 +64,11 @@ class Method(ABC):
         """How many branches `rule` reads besides the expert."""
         return 1
 
+    @property
+    def digest(self) -> str:
+        """Of what its answers depend on besides its parameters: files that they name."""
+        return ""
+
     @abstractmethod
     def rule(self, expert: Logits, *contrasts: Logits) -> Logits:
         """Combine one distribution per branch into next-token scores.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,15 @@ class Projections:
     def variant(self) -> str:
         """`neg_only` or `pos_neg`."""
         return VARIANTS[self.positive is not None]
+
+    @cached_property
+    def digest(self) -> str:
+        """Of every tensor."""
+        made = blake2b(digest_size=16)
+        for side in (self.negative, self.positive or {}):
+            for name in sorted(side):
+                made.update(name.encode() + side[name].float().numpy().tobytes())
+        return made.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write them into a folder that exists."""

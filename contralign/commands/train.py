@@ -17,7 +17,10 @@ from .parser import Parser, complain
 if TYPE_CHECKING:
     from .train_options import Options
 
-METHODS = {"dpo": "direct preference optimization: a chosen and a rejected answer to each prompt"}
+METHODS = {
+    "dpo": "direct preference optimization: a chosen and a rejected answer to each prompt",
+    "dcd": "decoupling contrastive decoding: image projections to decode with, from pairs",
+}
 
 
 class Words(Parser):
@@ -57,6 +60,7 @@ def train(options: Options, command: Sequence[str]) -> None:
     """Train from options to the saved model."""
     from torch import OutOfMemoryError
 
+    from contralign.align.dcd_trainer import DCDTrainer
     from contralign.align.dpo_trainer import DPOTrainer
     from contralign.align.stop import TrainingError
 
@@ -64,8 +68,9 @@ def train(options: Options, command: Sequence[str]) -> None:
 
     config, record = options.config, options.record(command)
     config.model_init_kwargs = options.loading()
+    make: Any = {"dpo": DPOTrainer, "dcd": DCDTrainer}[options.method]
     try:
-        trainer = DPOTrainer(
+        trainer = make(
             options.model.model_name_or_path,
             config,
             **load_data(options),

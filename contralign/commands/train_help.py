@@ -38,6 +38,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "push_to_hub",
     ),
 }
+# Keys of one method alone -> their group.
+OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {"dcd": {"loss": ("variant",)}}
 OUR_WORDS: Mapping[str, str] = {
     "model_name_or_path": "Hub id or folder of a model, or of an adapter to go on training.",
     "dataset_name": "File (JSON, JSONL, CSV, Parquet), folder or hub id; several: `datasets:`.",
@@ -62,8 +64,9 @@ def text(method: str, *, everything: bool) -> str:
     ]
     for group, names in GROUPS.items():
         lines += ["", f"{group}:"]
-        for name in names:
-            lines += _entry(name, texts[name], defaults[name])
+        for name in (*names, *OWN.get(method, {}).get(group, ())):
+            if name in defaults:
+                lines += _entry(name, texts[name], defaults[name])
     lines += [
         "",
         f"All keys of transformers' TrainingArguments: contralign train {method} --help all",

@@ -18,12 +18,13 @@ from trl import (
 )
 
 from contralign.align.config import DPOConfig, PreferenceConfig
+from contralign.align.dcd_config import DCDConfig
 from contralign.align.record import Record
 
 from .train_checks import changed, check
 from .train_file import refuse_unknown, take_file
 
-CONFIGS: Mapping[str, type[PreferenceConfig]] = {"dpo": DPOConfig}
+CONFIGS: Mapping[str, type[PreferenceConfig]] = {"dpo": DPOConfig, "dcd": DCDConfig}
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Options:
         config: The trainer's.
         model: TRL's keys of model and adapter.
         mixture: TRL's keys of several data sets.
+        method: A name of `CONFIGS`.
     """
 
     script: ScriptArguments
     config: PreferenceConfig
     model: ModelConfig
     mixture: DatasetMixtureConfig
+    method: str
 
     @property
     def adapter(self) -> Any:
@@ -70,7 +73,7 @@ class Options:
         for name in ("dtype", *(("lora_r", "lora_alpha") if self.model.use_peft else ())):
             settings[name] = getattr(self.model, name)
         settings["model_init_kwargs"] = self.config.model_init_kwargs
-        return Record(list(command), settings)
+        return Record(list(command), settings, self.method)
 
     def loading(self) -> dict[str, Any]:
         """What `from_pretrained` is told.
@@ -124,12 +127,12 @@ def read(method: str, words: Sequence[str]) -> Options:
     given = [word.partition("=")[0] for word in rest if word.startswith("--")]
     known = {action.dest for action in reader._actions}
     refuse_unknown([flag[2:] for flag in given if flag not in flags], known)
-    *parts, left = reader.parse_args_into_dataclasses(
+    script, config, model, mixture, left = reader.parse_args_into_dataclasses(
         rest, return_remaining_strings=True, look_for_args_file=False
     )
     if left:
         raise ValueError(f"contralign train {method} takes no word {left[0]!r} there.")
-    options = Options(*parts)
+    options = Options(script, config, model, mixture, method)
     options.model.model_name_or_path = _expanded(options.model.model_name_or_path)
     check(options)
     return options

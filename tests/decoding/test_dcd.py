@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from vision_reference import next_logits, prompt
 from vision_table import FAMILIES
 from vlms import family
 
-from contralign.decoding import DCD, CutoffOnly, encode, generate, processor
+from contralign.decoding import DCD, CutoffOnly, encode, generate, parse, processor
 from contralign.decoding.prefix import Prefixes
 from contralign.decoding.projections import Base, Projections
 from contralign.decoding.projectors import tensors
@@ -179,3 +180,12 @@ def test_what_it_cant_contrast_is_refused(tmp_path: Path) -> None:
 def test_it_is_read_from_its_folder() -> None:
     where = folder(family(LLAVA)[0], "neg_only")
     assert DCD.from_pretrained(where, alpha=0.5) == DCD(str(where), alpha=0.5)
+
+
+def test_its_digest_is_of_the_weights(tmp_path: Path) -> None:
+    model = family(LLAVA)[0]
+    wheres = [folder(model, variant) for variant in ("neg_only", "pos_neg")]
+    digests = [DCD.from_pretrained(where).digest for where in wheres]
+    assert len({*digests, DCD().digest}) == 3
+    shutil.copytree(wheres[0], tmp_path / "copy")
+    assert parse(f"ritual+dcd:path={tmp_path / 'copy'}").method.digest == digests[0]
