@@ -82,7 +82,7 @@ class DCDTrainer(PreferenceTrainer):
             )
 
     def _policy(self, model: Any, args: Any, adapter: Any, quantized: Any) -> Any:
-        whole = language_model(load_policy(model, args))
+        whole = language_model(load_policy(model, args) if isinstance(model, str) else model)
         self._described = Base.of(whole)
         sides = [SIDES[name] for name in ("rejected", "chosen")]
         policy = decoupled(whole, sides[: 1 + (args.variant == "pos_neg")], adapter)

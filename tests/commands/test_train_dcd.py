@@ -34,7 +34,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for i in range(4):
         picture(i).save(folder / f"{i}.png")
-        said = {"prompt": "What is it?", "chosen": "noise" + "!" * i, "rejected": "a cat"}
+        said = {"prompt": "<image>What is it?", "chosen": "noise" + "!" * i, "rejected": "a cat"}
         rows.append(said | {"images": [str(folder / f"{i}.png")]})
     file = folder / "pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -43,7 +43,15 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(model: Path, data: Path, output: Path, **options: Any) -> int:
     named = {"model_name_or_path": model, "dataset_name": data, "output_dir": output}
-    given = {**SHORT, "config": DCD, "eval_on_start": False, "dtype": "float32", **named, **options}
+    given = {
+        **SHORT,
+        "config": DCD,
+        "eval_on_start": False,
+        "save_strategy": "no",
+        "dtype": "float32",
+        **named,
+        **options,
+    }
     typed = [(f"--{name}", str(value)) for name, value in given.items() if value is not None]
     return exit_code(["train", "dcd", *(word for pair in typed for word in pair)])
 
