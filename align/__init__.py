@@ -7,6 +7,8 @@ from .copg_trainer import CoPGTrainer
 from .cpl_config import CPLConfig
 from .cpl_trainer import CPLTrainer
 from .data import Report, check, load, load_mixture, prepare
+from .dcd_config import DCDConfig
+from .dcd_trainer import DCDTrainer
 from .dpo_trainer import DPOTrainer
 from .engine import Engine, TokenLogps
 from .losses import CPL, DPO, IPO, LOSSES, CoPG, Hinge, Loss
@@ -28,6 +30,8 @@ __all__ = [
     "CoPGConfig",
     "CoPGTrainer",
     "ColumnReward",
+    "DCDConfig",
+    "DCDTrainer",
     "DPOConfig",
     "DPOTrainer",
     "Engine",

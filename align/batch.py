@@ -24,12 +24,14 @@ class Batch:
             without a batch axis of its own; empty for text.
         columns: Other columns of the data: weights, margins, labels and baselines `[prompts]`,
             scores `[prompts, k]`.
+        sides: What the first completions of each prompt are called.
     """
 
     prompts: Sequence[Sequence[int]]
     completions: Sequence[Sequence[Sequence[int]]]
     images: Sequence[Mapping[str, Tensor]] = ()
     columns: Mapping[str, Tensor] = field(default_factory=dict)
+    sides: Sequence[str] = ("chosen", "rejected")
 
     def __post_init__(self) -> None:
         counts = {len(group) for group in self.completions}

@@ -17,8 +17,8 @@ from .record import versions
 
 Z = (-1.96, 1.96)
 RESULTS = (
-    *("loss", "scores/mean", "rewards/accuracies", "rewards/margins", "rewards/correlation"),
-    *(*DRIFTS, "kl"),
+    *("loss", "nll/chosen", "nll/rejected", "scores/mean"),
+    *("rewards/accuracies", "rewards/margins", "rewards/correlation", *DRIFTS, "kl"),
 )
 
 
@@ -80,6 +80,7 @@ def card(told: Card) -> str:
     """Write README.md."""
     paper = told.paper
     kind = "A PEFT adapter for" if told.adapter else "A fine-tuned version of"
+    kind = "Image projections for" if paper.method == "DCD" else kind
     parts = [
         f"---\n{yaml.safe_dump(_metadata(told), sort_keys=False)}---",
         f"# {told.name}",
@@ -139,8 +140,8 @@ def _results(history: Sequence[Mapping[str, Any]]) -> str:
 def _row(label: str, name: str, values: Sequence[float], error: float = 0) -> str:
     """The interval is the mean's, normal: 1.96 standard errors to each side; none where it's 0."""
     ends = "" if not error else " to ".join(f"{values[-1] + z * error:.4g}" for z in Z)
-    best = (min if name in ("loss", "kl") else max)(values)
-    shown = f"{best:.4g}" if name == "loss" or name.startswith(("rewards/", "scores/")) else ""
+    best = (min if name.startswith(("loss", "kl", "nll/")) else max)(values)
+    shown = f"{best:.4g}" if name.startswith(("loss", "nll/", "rewards/", "scores/")) else ""
     return f"| {label} | {values[0]:.4g} | {values[-1]:.4g} | {ends} | {shown} |"
 
 

@@ -123,7 +123,8 @@ class PreferenceConfig(TrainingArguments):
                 "load_best_model_at_end compares evaluations, got eval_strategy: no. Set it to "
                 "steps or epoch, or leave load_best_model_at_end out."
             )
-        if self.greater_is_better is None and (self.metric_for_best_model or "").endswith(LOW):
+        metric = self.metric_for_best_model or ""
+        if self.greater_is_better is None and (metric.endswith(LOW) or "nll/" in metric):
             self.greater_is_better: bool | None = False
         choose_precision(self)
         name_checkpointing(self)

@@ -55,6 +55,10 @@ class Panel:
 
 PANELS = (
     Panel("Loss", {"loss": ("", BLUE)}),
+    Panel(
+        "Mean negative log-prob of a token (nats)",
+        {"nll/chosen": ("chosen", GREEN), "nll/rejected": ("rejected", RED)},
+    ),
     Panel("Reward margin, chosen less rejected", {"rewards/margins": ("", BLUE)}, level=0),
     Panel(
         "Pairs ranked right",

@@ -25,7 +25,7 @@ from .attention import NAME
 from .batch import Batch
 from .head import logit_shape, token_scores
 from .paths import PATHS, Inputs, first, own_logps
-from .support import language_model, learns_prompt, obstacles, refuse_unscorable
+from .support import backbone, language_model, learns_prompt, obstacles, refuse_unscorable
 
 logger = logging.get_logger(__name__)
 
@@ -123,17 +123,18 @@ class Engine:
     def _scored(self, batch: Batch, outer: Any, path: str, entropy: bool) -> TokenLogps:
         model = language_model(self.model)
         shape = logit_shape(self._config, self.temperature)
-        run = PATHS[path](batch, model.base_model)
+        body = backbone(model)
+        run = PATHS[path](batch, body)
         targets = torch.tensor([token for completion in batch.flat for token in completion])
 
         def forward(*_: Any, **inputs: Any) -> tuple[Tensor, Tensor | None]:
             given = {name: value for name, value in inputs.items() if value is not None}
-            hidden = run.hidden(model.base_model, given)
+            hidden = run.hidden(body, given)
             head = model.get_output_embeddings()
             hidden = hidden.to(head.weight.device)
             return token_scores(head, hidden, targets.to(hidden.device), shape, entropy=entropy)
 
-        with self.installed(), _standing_in(model, forward):
+        with self.installed(), standing_in(model, forward):
             self._attend(NAME if path == "packed" else self._own)
             logps, entropies = self._call(outer, run.inputs)
         mask = batch.mask.to(logps.device)
@@ -206,7 +207,7 @@ class Engine:
 
 
 @contextmanager
-def _standing_in(module: Any, forward: Any) -> Iterator[None]:
+def standing_in(module: Any, forward: Any) -> Iterator[None]:
     """Let `forward` run in place of a module's own, inside whatever hooks and wrappers it has."""
     own = vars(module).get("forward")
     module.forward = forward

@@ -160,10 +160,10 @@ class Kept:
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if not self.args.should_save:
-            super()._save(output_dir, state_dict)  # type: ignore[misc]
+            self._write(output_dir, state_dict)
             return
         with beside(Path(output_dir or self.args.output_dir)) as folder:
-            super()._save(str(folder), state_dict)  # type: ignore[misc]
+            self._write(str(folder), state_dict)
             # PEFT's card, and the frozen copy that the policy was compared with.
             (folder / "README.md").unlink(missing_ok=True)
             shutil.rmtree(folder / REFERENCE, ignore_errors=True)
@@ -241,6 +241,10 @@ class Kept:
             if isinstance(one, EarlyStoppingCallback)
         )
         return bool(state.global_step >= state.max_steps or (state.global_step > 0 and stopped))
+
+    def _write(self, folder: str | None, state_dict: Any) -> None:
+        """Write what was trained."""
+        super()._save(folder, state_dict)  # type: ignore[misc]
 
     def _syncs(self) -> list[ReferenceSync]:
         callbacks = self.callback_handler.callbacks

@@ -152,7 +152,7 @@ def _merged(model: PeftModel, config: PeftConfig) -> Any:
     try:
         for module in model.modules():
             if isinstance(module, BaseTunerLayer):
-                _merge_layer(module)
+                merge_layer(module)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="All adapters are already merged")
             return model.merge_and_unload()
@@ -175,7 +175,8 @@ def _untie(model: PeftModel) -> None:
                     model.config.get_text_config().tie_word_embeddings = False
 
 
-def _merge_layer(layer: BaseTunerLayer) -> None:
+def merge_layer(layer: BaseTunerLayer) -> None:
+    """Merge a layer's adapter into its weights, summed in float32 and rounded once."""
     dtypes = [(parameter, parameter.dtype) for parameter in layer.get_base_layer().parameters()]
     layer.float()
     layer.merge(safe_merge=True)

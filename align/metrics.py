@@ -18,7 +18,10 @@ from .batch import Batch
 FEWEST = 10
 """Held-out examples that say something of their spread, for a standard error."""
 DRIFTS = ("logps/chosen_drift", "logps/rejected_drift")
-ESTIMATED = ("loss", "rewards/margins", "rewards/accuracies", "scores/mean", *DRIFTS)
+ESTIMATED = (
+    *("loss", "nll/chosen", "nll/rejected", "rewards/margins", "rewards/accuracies"),
+    *("scores/mean", *DRIFTS),
+)
 MOMENTS = ("rewards/covariance", "rewards/variance", "scores/variance")
 MEASURED = (
     *("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
@@ -26,7 +29,10 @@ MEASURED = (
     *("lengths/prompt", "lengths/chosen", "lengths/rejected"),
 )
 # Of some losses alone.
-SPECIAL = ("scores/mean", "rewards/correlation", "rewards/saturated", "completions/clipped")
+SPECIAL = (
+    *("nll/chosen", "nll/rejected", "scores/mean"),
+    *("rewards/correlation", "rewards/saturated", "completions/clipped"),
+)
 
 
 class Meter:
@@ -106,7 +112,7 @@ def measure(
     """
     mask = batch.mask.to(policy.device) & real[:, None, None]
     ratio = policy.detach() - (0 if reference is None else reference)
-    for index, name in ((0, "chosen"), (-1, "rejected"))[: batch.k]:
+    for name, index in zip(batch.sides, (0, -1)[: batch.k], strict=False):
         meter.add(f"logps/{name}", policy[:, index].sum(-1), real)
         meter.add(f"logps/{name}_drift", ratio[:, index].sum(-1), real)
         meter.add(f"lengths/{name}", batch.mask[:, index].sum(-1).to(policy.device), real)

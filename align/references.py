@@ -149,9 +149,9 @@ def make_reference(
         OSError: A path can't be read.
         ValueError: This policy can't be compared with that.
     """
-    _refuse_hidden_adapters(engine.model)
     if kind == "none":
         return None
+    _refuse_hidden_adapters(engine.model)
     if kind == "cached":
         return _cached(engine, autocast, cache)
     other = _other(kind, engine.model, tokenizer, load or {})

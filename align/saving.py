@@ -13,7 +13,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 STATE = "trainer_state.json"
-WEIGHTS = re.compile(r"(model|pytorch_model|adapter_model).*\.(safetensors|bin|index\.json)")
+WEIGHTS = re.compile(
+    r"(model|pytorch_model|adapter_model|projections).*\.(safetensors|bin|index\.json)"
+)
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 WRITE_FAILURES = (
     *("PytorchStreamWriter", "unexpected pos", "file write failed"),

@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from peft import PeftModel
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from contralign.decoding.speaker import hands_over
+
+_PICTURES = ("pixel_values", "qformer_input_ids", "qformer_attention_mask")
 ATTENTION = {"full_attention", "sliding_attention"}
 
 
 def language_model(model: Any) -> Any:
     """The transformers model inside a PEFT wrapper, adapters active."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def backbone(model: Any) -> Any:
+    """What makes hidden states of a model's inputs: the model without its head."""
+    return _Handed(model) if hands_over(model) else model.base_model
+
+
+@dataclass(frozen=True)
+class _Handed:
+    """A Q-Former's language model without its head, pictures put into their places.
+
+    Attributes:
+        model: BLIP-2 or InstructBLIP, whose own forward calls the head too.
+    """
+
+    model: Any
+
+    @property
+    def config(self) -> Any:
+        """Of the whole model."""
+        return self.model.config
+
+    def __call__(self, input_ids: Any, **inputs: Any) -> Any:
+        embedded = self.model.get_input_embeddings()(input_ids)
+        pictures = {name: inputs.pop(name) for name in [*inputs] if name in _PICTURES}
+        if pictures:
+            seen = self.model.get_image_features(**pictures, return_dict=True).pooler_output
+            places = self.model.get_placeholder_mask(input_ids, inputs_embeds=embedded)
+            embedded = embedded.masked_scatter(places, seen.to(embedded))
+        return self.model.language_model.base_model(inputs_embeds=embedded, **inputs)
 
 
 def learns_prompt(model: Any) -> bool:

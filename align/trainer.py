@@ -118,10 +118,10 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         )
         # Adapters start from random numbers.
         set_seed(args.seed)
-        policy: Any = load_policy(model, args, peft_config, quantization_config)
+        policy: Any = self._policy(model, args, peft_config, quantization_config)
         self.weights = None if isinstance(model, str) else known_weights(policy)
         self.loss = loss
-        self.engine = Engine(policy, args.log_prob_path, temperature=args.scored_temperature)
+        self.engine = self._engine(policy, args)
         self.start = look_at_start(policy, args, reference)
         if reference is None:
             args.reference = self.start.reference
@@ -155,6 +155,14 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         ) or "a model made in memory"
         self._parameters = policy.num_parameters(exclude_embeddings=True)
         self._checked = not args.self_check
+
+    def _policy(self, model: Any, args: Any, adapter: Any, quantized: Any) -> Any:
+        """Load what is trained."""
+        return load_policy(model, args, adapter, quantized)
+
+    def _engine(self, policy: Any, args: Any) -> Any:
+        """Make what scores."""
+        return Engine(policy, args.log_prob_path, temperature=args.scored_temperature)
 
     # Loss
 

@@ -9,6 +9,7 @@ from .closed import closed, surface_forms
 from .coiecd import COIECD
 from .composed import Composed
 from .contrastive import CD, ImprovedCD
+from .dcd import DCD
 from .dola import DoLa
 from .icd import ICD
 from .images import ImageError, open_image
@@ -19,6 +20,7 @@ from .pictured import Pictured
 from .plain import CutoffOnly, Plain
 from .plausible import contrasted, plausible
 from .processors import ContrastProcessor, processor
+from .projections import Projections
 from .promptless import Promptless
 from .prompts import Messages, encode
 from .ritual import RITUAL
@@ -35,6 +37,7 @@ __all__ = [
     "CD",
     "CFG",
     "COIECD",
+    "DCD",
     "ICD",
     "M3ID",
     "METHODS",
@@ -56,6 +59,7 @@ __all__ = [
     "Method",
     "Pictured",
     "Plain",
+    "Projections",
     "Promptless",
     "RITUALPlus",
     "Shift",

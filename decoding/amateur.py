@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from functools import lru_cache
-from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import ModulesToSaveWrapper
-from torch import nn
 from transformers import AutoModelForCausalLM
 
+from .clones import bare
 from .method import Branch, Inputs
 from .refusals import unwrapped
 from .vocabulary import check_same_vocabulary
@@ -71,39 +68,15 @@ def without_adapter(model: PreTrainedModel) -> PreTrainedModel:
     Raises:
         ValueError: The model has no adapter, or it is merged into the weights.
     """
-    bare = _bare(model)
-    if bare is model:
+    if any(isinstance(module, BaseTunerLayer) and module.merged for module in model.modules()):
+        raise ValueError(
+            "amateur='base' needs the adapter beside the weights, but it is merged into them. "
+            "Call unmerge_adapter() first, or load the model again."
+        )
+    found = bare(model)
+    if found is model:
         raise ValueError(
             "amateur='base' contrasts a PEFT model with itself without its adapter, but this model "
             "has no adapter. Load one with PeftModel.from_pretrained, or name another amateur."
         )
-    return bare
-
-
-def _bare(module: Any) -> Any:
-    if isinstance(module, BaseTunerLayer):
-        if module.merged:
-            raise ValueError(
-                "amateur='base' needs the adapter beside the weights, but it is merged into them. "
-                "Call unmerge_adapter() first, or load the model again."
-            )
-        return module.get_base_layer()
-    if isinstance(module, ModulesToSaveWrapper):
-        return module.original_module
-    children = {name: _bare(child) for name, child in module._modules.items() if child is not None}
-    if all(child is module._modules[name] for name, child in children.items()):
-        return module
-    return _clone(module, children)
-
-
-def _clone(module: nn.Module, children: dict[str, nn.Module]) -> nn.Module:
-    clone = object.__new__(type(module))
-    clone.__dict__.update(module.__dict__)
-    clone.__dict__["_modules"] = {**module._modules, **children}
-    clone.__dict__["_compiled_call_impl"] = None  # of the original module
-    if "_hf_hook" in module.__dict__:
-        # accelerate binds the hooked forward to the original module.
-        hooked = module.__dict__["forward"]
-        clone.__dict__["_old_forward"] = MethodType(type(module).forward, clone)
-        clone.__dict__["forward"] = functools.partial(hooked.func, clone)
-    return clone
+    return found

@@ -6,14 +6,19 @@ Woo et al. 2024, arXiv 2405.17821, combine RITUAL with VCD and with M3ID:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from .method import Inputs, Logits, Steps
+from .method import Inputs, Logits, Source, Steps
 from .pictured import Prompts
 from .shift import Shift
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -42,19 +47,42 @@ class Composed(Shift):
             )
 
     @property
-    def cutoff(self) -> float:
+    def cutoff(self) -> float | None:
         return self.parts[0].cutoff
 
     @property
     def contrasts(self) -> int:
         return sum(part.contrasts for part in self.parts)
 
+    @property
+    def digest(self) -> str:
+        return "".join(part.digest for part in self.parts)
+
     def shift(self, steps: Steps, expert: Logits, *contrasts: Logits) -> Logits:
-        total, start = torch.zeros_like(expert), 0
-        for part in self.parts:
-            own = contrasts[start : start + part.contrasts]
-            total, start = total + part.shift(steps, expert, *own), start + part.contrasts
+        total = torch.zeros_like(expert)
+        for part, own in self._shared(contrasts):
+            total = total + part.shift(steps, expert, *own)
         return total
+
+    def expert(self, model: PreTrainedModel) -> PreTrainedModel:
+        for part in self.parts:
+            model = part.expert(model)
+        return model
+
+    def sources(
+        self, model: PreTrainedModel, inputs: Inputs, branch: Sequence[Inputs]
+    ) -> list[Source]:
+        super().sources(model, inputs, branch)
+        shared = self._shared(branch)
+        return [source for part, own in shared for source in part.sources(model, inputs, own)]
+
+    def _shared(self, items: Sequence[Any]) -> list[tuple[Shift, Sequence[Any]]]:
+        """Give each part as many, in their order, as it has contrasts."""
+        ends = [*accumulate(part.contrasts for part in self.parts)]
+        return [
+            (part, items[end - part.contrasts : end])
+            for part, end in zip(self.parts, ends, strict=True)
+        ]
 
     def views(self, prompts: Prompts) -> list[Inputs]:
         return [inputs for part in self.parts for inputs in part.views(prompts)]

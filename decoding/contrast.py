@@ -15,6 +15,7 @@ from .inputs import check_room
 from .method import Method
 from .run import cache_name
 from .sources import Sources
+from .speaker import speaks_as
 from .vocabulary import aligned
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Contrast:
         self.base, self.method, self.asked = base, method, execution
         self.runs, self.exits, self.places = sources.runs, sources.exits, sources.places
         self.obstacle: str | None = None
-        if any(run.model is not base for run in self.runs):
+        if any(not speaks_as(run.model, base) for run in self.runs):
             self._refuse_to_merge("a contrast read by another model")
         elif base.config.is_encoder_decoder:
             self._refuse_to_merge("an encoder-decoder")

@@ -64,6 +64,11 @@ class Method(ABC):
         """How many branches `rule` reads besides the expert."""
         return 1
 
+    @property
+    def digest(self) -> str:
+        """Of what its answers depend on besides its parameters: files that they name."""
+        return ""
+
     @abstractmethod
     def rule(self, expert: Logits, *contrasts: Logits) -> Logits:
         """Combine one distribution per branch into next-token scores.
@@ -124,10 +129,23 @@ class Method(ABC):
             )
         return [encode(processor, contrast, images)]
 
+    def expert(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Return what reads the main prompts: the model itself, or one that shares its weights.
+
+        Args:
+            model: Out of any wrapper.
+        """
+        return model
+
     def sources(
         self, model: PreTrainedModel, inputs: Inputs, branch: Sequence[Inputs]
     ) -> list[Source]:
         """Say where each contrast of `rule` comes from, given the branch inputs that were passed.
+
+        Args:
+            model: The expert, with what prepares its pictures.
+            inputs: The main prompts.
+            branch: The contrast branches' inputs.
 
         Raises:
             ValueError: The number of branches is not the number that `rule` reads.

@@ -198,7 +198,8 @@ def _read(text: str, hint: Any) -> Any:
 
 
 def _first(text: str, options: Iterable[Any]) -> Any:
-    for option in options:
+    # Any text is a str, the word none too.
+    for option in sorted(options, key=lambda option: option is not NoneType):
         try:
             return _read(text, option)
         except ValueError:

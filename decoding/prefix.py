@@ -72,21 +72,22 @@ class Prefixes:
         Raises:
             ValueError: Inputs or branches that can't be read.
         """
-        sources = resolved(self.model, inputs, method, branch)
+        expert = method.expert(self.model)
+        sources = resolved(expert, inputs, method, branch)
         main, runs = sources.main, sources.runs
         if alone is None or sources.exits:
-            return self._unshared(sources)
+            return self._unshared(expert, sources)
         firsts = [alone[0], *as_branches(alone[1])]
-        given = [(self.model, main, "main"), *((r.whole, r.inputs, r.name) for r in runs)]
+        given = [(expert, main, "main"), *((r.whole, r.inputs, r.name) for r in runs)]
         logits = [
             self._read(reader, batch, first, name)
             for (reader, batch, name), first in zip(given, firsts, strict=True)
         ]
         return aligned(logits[0], logits[1:], sources.places)
 
-    def _unshared(self, sources: Sources) -> list[Tensor]:
+    def _unshared(self, reader: PreTrainedModel, sources: Sources) -> list[Tensor]:
         main, exits = sources.main, sources.exits
-        expert = BranchRun(self.model, main, "the main prompt", hidden=bool(exits))
+        expert = BranchRun(reader, main, "the main prompt", hidden=bool(exits))
         rows = len(main["input_ids"])
         self.whole += 1 + len(sources.runs)
         logits = [run.prefill(rows, 1)[:, -1] for run in [expert, *sources.runs]]

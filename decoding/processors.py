@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import LogitsProcessor
 
 from .exits import check_readable, exit_logits
+from .eyes import sees_itself
 from .method import Inputs, Method
 from .refusals import refuse_method, unwrapped
 from .run import BranchRun
@@ -42,11 +43,13 @@ def processor(
         ValueError: Inputs or branches that can't be decoded.
     """
     refuse_method(method)
-    whole = unwrapped(model)
+    whole = method.expert(unwrapped(model))
     sources = resolved(whole, inputs, method, branch)
-    if sources.exits:
-        sources.runs.append(BranchRun(whole, sources.main, "the main prompt", hidden=True))
-    return ContrastProcessor(method, sources, encoded=whole.config.is_encoder_decoder)
+    own = not sees_itself(whole)
+    if sources.exits or own:
+        name, hidden = "the main prompt", bool(sources.exits)
+        sources.runs.append(BranchRun(whole, sources.main, name, hidden=hidden))
+    return ContrastProcessor(method, sources, encoded=whole.config.is_encoder_decoder, own=own)
 
 
 class ContrastProcessor(LogitsProcessor):
@@ -56,9 +59,11 @@ class ContrastProcessor(LogitsProcessor):
         seen: The ids of the last call, `[rows, length]`: what the branches have read.
     """
 
-    def __init__(self, method: Method, sources: Sources, *, encoded: bool) -> None:
+    def __init__(
+        self, method: Method, sources: Sources, *, encoded: bool, own: bool = False
+    ) -> None:
         self.method, self.runs, self.exits = method, sources.runs, sources.exits
-        self.encoded, self.places = encoded, sources.places
+        self.encoded, self.own, self.places = encoded, own, sources.places
         self.prompts: Tensor = sources.main["input_ids"]
         self.seen: Tensor | None = None
 
@@ -66,6 +71,10 @@ class ContrastProcessor(LogitsProcessor):
         start = self._start(input_ids)
         contrasts = self._read(input_ids, start)
         self.seen = input_ids
+        if self.own:
+            # generate's model is not the expert: what it bans is all that its scores are good for.
+            *contrasts, expert = contrasts
+            scores = expert.to(scores).masked_fill(scores.isneginf(), -torch.inf)
         rule = self.method.at(input_ids.shape[1] - start)
         mixed = rule(*aligned(scores, contrasts, self.places))
         # Beam search adds log-probs of different rows up, so they have to be normalized.

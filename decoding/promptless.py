@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .method import Inputs, Method, Source
 from .prompts import Messages
+from .speaker import speaker
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,4 +46,4 @@ class Promptless(Method):
                 f"{type(self).__name__} reads no second prompt, but got {len(branch)} branch(es). "
                 "Leave branch= out."
             )
-        return self.own_sources(model, inputs)
+        return self.own_sources(speaker(model), inputs)

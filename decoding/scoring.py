@@ -77,7 +77,7 @@ def _scores(
     branch: Inputs | Sequence[Inputs] | None,
     answers: Tensor,
 ) -> Float[Tensor, "rows tokens vocab"]:
-    whole = unwrapped(model)
+    whole = method.expert(unwrapped(model))
     sources = resolved(whole, inputs, method, branch)
     rows, count = answers.shape
     if len(sources.main["input_ids"]) != rows:

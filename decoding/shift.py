@@ -20,8 +20,8 @@ class Shift(Pictured):
 
     @property
     @abstractmethod
-    def cutoff(self) -> float:
-        """Least share of the best token's probability that a token must have."""
+    def cutoff(self) -> float | None:
+        """Least share of the best token's probability that a token must have; None keeps all."""
 
     @abstractmethod
     def shift(self, steps: Steps, expert: Logits, *contrasts: Logits) -> Logits:

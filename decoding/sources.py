@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from .inputs import as_branches, checked
 from .method import EarlyExit, Inputs, Method
 from .run import BranchRun
-from .speaker import speaker
 from .vocabulary import place_ids
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def resolved(
     """
     main = checked(inputs, "the main prompt", model)
     sources: Sources = Sources(main, [], [], place_ids(model))
-    for source in method.sources(speaker(model), main, as_branches(branch)):
+    for source in method.sources(model, main, as_branches(branch)):
         if isinstance(source, EarlyExit):
             sources.exits.append(source)
             continue

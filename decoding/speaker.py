@@ -29,6 +29,14 @@ def speaker(model: Any) -> PreTrainedModel:
     return model.language_model if hands_over(model) else model
 
 
+def speaks_as(first: PreTrainedModel, second: PreTrainedModel) -> bool:
+    """Whether two models read and write text with the same modules, whatever they see with."""
+    if first is second:
+        return True
+    heads = [model.get_output_embeddings() for model in (first, second)]
+    return first.get_decoder() is second.get_decoder() and heads[0] is heads[1]
+
+
 def preparer(model: Any, inputs: Inputs) -> PreTrainedModel:
     """The model whose `generate` takes these inputs: text alone goes straight to the speaker."""
     return model if "pixel_values" in inputs else speaker(model)

@@ -8,6 +8,7 @@ from .calibration import Calibration
 from .cfg import CFG
 from .coiecd import COIECD
 from .contrastive import CD, ImprovedCD
+from .dcd import DCD
 from .dola import DoLa
 from .icd import ICD
 from .m3id import M3ID
@@ -34,5 +35,6 @@ METHODS: dict[str, type[Method]] = {
     "vdd": VDD,
     "m3id": M3ID,
     "icd": ICD,
+    "dcd": DCD,
     "calibration": Calibration,
 }

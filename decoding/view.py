@@ -184,7 +184,7 @@ def wrap(
     if execution not in EXECUTIONS:
         raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}.")
     refuse_method(method)
-    whole = unwrapped(model)
+    whole = method.expert(unwrapped(model))
     base = speaker(whole)
     view = object.__new__(_view_class(base.__class__))
     # What a patched model carries under the view's own names must not hide them.

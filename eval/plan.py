@@ -61,7 +61,8 @@ class Plan:
 
         Deterministic searches leave the id out: equal asks have equal keys and are asked once.
         """
-        shared = [self.settings, str(self.decoding)]
+        files = self.decoding.method.digest
+        shared = [self.settings, str(self.decoding), *([files] if files else [])]
         sampled = self.decoding.search == "sample"
         return {
             item.id: _digest([*shared, ask_digest(item.ask), item.id if sampled else None])

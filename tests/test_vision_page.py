@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import vlms
 from align_vlms import picture
+from projected import drawn
 from vision_reference import prompt
 from vision_table import FAMILIES, GRIDS, PAGE, PICTURES, filled
 
 from contralign.decoding import encode
+from contralign.decoding.projections import Base, Projections
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -32,6 +34,8 @@ def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     model.save_pretrained(tmp_path / "tiny")
     reader.save_pretrained(tmp_path / "tiny")
     picture().save(tmp_path / "dog.jpg")
+    (tmp_path / "projections").mkdir()
+    Projections(Base.of(model), drawn(model, "negative")).save(tmp_path / "projections")
     monkeypatch.chdir(tmp_path)
     known: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)

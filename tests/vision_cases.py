@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from align_vlms import picture
+from projected import placed, through
 from torch import Tensor
 from vision_reference import Inputs, decoded, kept, noised, prompt, shown, transformed, unseen
 from vlms import family
@@ -74,6 +75,21 @@ METHODS: dict[str, tuple[Build, Callable[..., Tensor]]] = {
         lambda m, p, q, seed: [transformed(p, q, seed), noised(p, q, seed, 500)],
         lambda t, x, again, noise: kept(x, 2 * x + 3 * again - noise),
     ),
+    "dcd:path=neg_only": (
+        lambda m, p, q, seed: [through(m, "negative", shown(p, q))],
+        lambda t, x, negative: kept(x, 2 * x - negative),
+    ),
+    "dcd:path=pos_neg;alpha=0.5;cutoff=none": (
+        lambda m, p, q, seed: [through(m, "negative", shown(p, q))],
+        lambda t, x, negative: 1.5 * x - 0.5 * negative,
+    ),
+    "ritual+dcd:path=pos_neg": (
+        lambda m, p, q, seed: [
+            through(m, "positive", transformed(p, q, seed)),
+            through(m, "negative", shown(p, q)),
+        ],
+        lambda t, x, again, negative: kept(x, 2 * x + 3 * again - negative),
+    ),
     "ritual:kappa=2;normalize=true+m3id:decay=0.2": (
         lambda m, p, q, seed: [transformed(p, q, seed), unseen(p, q)],
         lambda t, x, again, none: kept(x, (x + 2 * again) / 3 + m3id(t, x, none) - x),
@@ -114,12 +130,12 @@ class Setting:
 
     def __init__(self, name: str, method: str) -> None:
         self.model, self.processor = family(name)
-        self.method = parse(method).method
+        self.method = parse(placed(method, self.model)).method
         build, rule = METHODS[method]
         self.rule = silenced(self.model, rule)
         rows = asked(name)
         read = [
-            [shown(self.processor, row), *build(self.model, self.processor, row, seed)]
+            [self.main(method, row), *build(self.model, self.processor, row, seed)]
             for row, seed in zip(rows, SEEDS, strict=True)
         ]
         self.branches = [list(branch) for branch in zip(*read, strict=True)]
@@ -129,6 +145,10 @@ class Setting:
         self.branch = self.method.branches(
             self.processor, self.messages, self.images, seeds=SEEDS, model=self.model
         )
+
+    def main(self, method: str, row: Any) -> Inputs:
+        inputs = shown(self.processor, row)
+        return through(self.model, "positive", inputs) if "pos_neg" in method else inputs
 
     def loop(self, seed: int | None = None) -> tuple[list[list[int]], Tensor]:
         return decoded(self.model, self.branches, self.rule, STEPS, seed)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from contralign.decoding.transformations import TRANSFORMATIONS
 
-Inputs = dict[str, Tensor]
+Inputs = dict[str, Any]
 Question = tuple[str, list[Any]]
 
 
@@ -123,6 +123,7 @@ def decoded(
 
 def next_logits(model: Any, inputs: Inputs, new: Sequence[int]) -> Tensor:
     """Read the whole sequence anew."""
+    model = inputs.get("model", model)
     if "pixel_values" not in inputs and isinstance(model, hf.InstructBlipForConditionalGeneration):
         model = model.language_model
     marks = isinstance(model, hf.PaliGemmaForConditionalGeneration)
@@ -135,7 +136,7 @@ def kept(expert: Tensor, scores: Tensor, cutoff: float = 0.1) -> Tensor:
 
 
 def _extended(inputs: Inputs, new: Sequence[int], generated_type: bool) -> Inputs:
-    grown, count = dict(inputs), len(new)
+    grown, count = {key: x for key, x in inputs.items() if key != "model"}, len(new)
     tail = {
         "input_ids": torch.tensor([list(new)], dtype=torch.long),
         "attention_mask": torch.ones(1, count, dtype=torch.long),

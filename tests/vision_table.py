@@ -20,6 +20,8 @@ COLUMNS = (
     "ritual-plus",
     "ritual+vcd",
     "ritual+m3id",
+    "dcd",
+    "ritual+dcd",
     "calibration",
 )
 FAMILIES = (

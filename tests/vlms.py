@@ -219,7 +219,7 @@ def _gemma3() -> Family:
         vision_config=SIGLIP,
         text_config={
             "model_type": "gemma3_text",
-            **_text(tokenizer, head_dim=8, sliding_window=16, initializer_range=0.4),
+            **_text(tokenizer, head_dim=8, sliding_window=48, initializer_range=0.4),
         },
         mm_tokens_per_image=4,
         image_token_index=tokenizer.image_token_id,

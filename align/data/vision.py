@@ -11,6 +11,8 @@ from typing import Any
 from transformers import ProcessorMixin
 from trl.data_utils import is_conversational, prepare_multimodal_messages
 
+from contralign.decoding.places import place_token
+
 from ..positions import TOKEN_TYPES
 from .groups import Row, answers
 from .images import open_image
@@ -18,7 +20,8 @@ from .messages import blamed
 from .problems import RowError
 from .tokens import Tokens, ended, template_options
 
-_TEXT = ("input_ids", "attention_mask")
+# PaliGemma makes labels of its own.
+_TEXT = ("input_ids", "attention_mask", "labels")
 
 
 def see(row: Row, processor: ProcessorMixin) -> Tokens:
@@ -68,10 +71,9 @@ def _texts(row: Row, images: list[Any], processor: ProcessorMixin) -> tuple[str,
 
 
 def _check_count(prompt: str, images: int, processor: ProcessorMixin) -> None:
-    token = getattr(processor, "image_token", None)
-    if token is not None and prompt.count(str(token)) != images:
+    token = place_token(processor)
+    if token is not None and prompt.count(token) != images:
         raise RowError(
             "image-count",
-            f"the prompt has {prompt.count(str(token))} times {str(token)!r}, the row has "
-            f"{images} images",
+            f"the prompt has {prompt.count(token)} times {token!r}, the row has {images} images",
         )

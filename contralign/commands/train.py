@@ -22,6 +22,7 @@ METHODS = {
     "cpl": "contrastive preference learning: pairs, soft labels, or rankings",
     "copg": "contrastive policy gradient: answers with scores, or samples that a reward scores",
     "reward": "a reward model of pairs (Bradley-Terry), for data score, data pairs and rewards",
+    "dcd": "decoupling contrastive decoding: image projections to decode with, from pairs",
 }
 
 
@@ -64,6 +65,7 @@ def train(options: Options, command: Sequence[str]) -> None:
 
     from contralign.align.copg_trainer import CoPGTrainer
     from contralign.align.cpl_trainer import CPLTrainer
+    from contralign.align.dcd_trainer import DCDTrainer
     from contralign.align.dpo_trainer import DPOTrainer
     from contralign.align.reward_trainer import RewardTrainer
     from contralign.align.stop import TrainingError
@@ -76,6 +78,7 @@ def train(options: Options, command: Sequence[str]) -> None:
         "dpo": DPOTrainer,
         "cpl": CPLTrainer,
         "copg": CoPGTrainer,
+        "dcd": DCDTrainer,
         "reward": RewardTrainer,
     }[options.method]
     try:

@@ -42,6 +42,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "cpl": {"loss": ("alpha", "gamma", "lmbda", "kl", "average", "bc_coeff", "bc_steps")},
     "copg": {"loss": ("online", "num_generations", "max_completion_length", "temperature")},
+    "dcd": {"loss": ("variant",)},
     "reward": {"loss": ("center_rewards_coefficient",)},
 }
 OUR_WORDS: Mapping[str, str] = {

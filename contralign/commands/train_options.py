@@ -20,6 +20,7 @@ from trl import (
 from contralign.align.config import DPOConfig
 from contralign.align.copg_config import CoPGConfig
 from contralign.align.cpl_config import CPLConfig
+from contralign.align.dcd_config import DCDConfig
 from contralign.align.record import Record
 from contralign.align.reward_trainer import RewardConfig
 
@@ -30,6 +31,7 @@ CONFIGS: Mapping[str, type[Any]] = {
     "dpo": DPOConfig,
     "cpl": CPLConfig,
     "copg": CoPGConfig,
+    "dcd": DCDConfig,
     "reward": RewardConfig,
 }
 

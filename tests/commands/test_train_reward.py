@@ -38,7 +38,8 @@ def test_a_run_ends_with_a_model_that_scores(
     named = {"model_name_or_path": model_folder, "dataset_name": data, "output_dir": output}
     assert exit_code(words(**named, **options, use_cpu=True)) == 0
     out, err = capfd.readouterr()
-    assert out.splitlines()[-1] == f"Model, card and curves: {output}"
+    whose = "after update 2 of 2, the best evaluated by rewards/accuracies"
+    assert out.splitlines()[-1] == f"Model, card and curves: {output} ({whose})"
     assert err == ""
     settings = yaml.safe_load((output / "train.yaml").read_text())
     assert settings["max_length"] == 1024

@@ -84,7 +84,8 @@ def test_the_branches_share_no_cache(name: str, execution: str) -> None:
         for row in range(len(tokens)):
             anew = [next_logits(case.model, b[row], tokens[row][:step]) for b in case.branches]
             torch.testing.assert_close(contrast[row], anew[1], atol=1e-4, rtol=1e-4)
-            assert (contrast[row] - expert[row]).abs().max() > 0.05
+            apart = contrast[row] - expert[row]
+            assert apart[apart.isfinite()].abs().max() > 0.05
 
 
 @pytest.mark.parametrize(("method", "branches"), [("vcd", 2), ("ritual+vcd", 3)])

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from eval_doubles import Sums
+from projected import drawn
+from vlms import family
 
-from contralign.decoding import parse
+from contralign.decoding import Projections, parse
+from contralign.decoding.projections import Base
 from contralign.eval.ask import Ask
 from contralign.eval.plan import Item, Plan, ask_digest, load_items, settings
 
@@ -49,6 +52,14 @@ def test_a_method_s_parameters_change_its_keys() -> None:
     keys = plan("cutoff-only:cutoff=0.1").keys
     assert keys == plan("cutoff-only").keys
     assert keys != plan("cutoff-only:cutoff=0.2").keys
+
+
+def test_what_a_method_reads_from_a_folder_changes_its_keys(tmp_path: Path) -> None:
+    model, keys = family("LLaVA-1.5")[0], []
+    for side in ("negative", "positive"):
+        Projections(Base.of(model), drawn(model, side)).save(tmp_path)
+        keys.append(plan(f"dcd:path={tmp_path}").keys)
+    assert not {*keys[0].values()} & {*keys[1].values()}
 
 
 @pytest.mark.parametrize(
