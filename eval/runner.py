@@ -167,10 +167,16 @@ def with_baselines(decodings: Sequence[Decoding]) -> list[Decoding]:
 
 
 def missing_baselines(decodings: Iterable[Decoding]) -> list[Decoding]:
-    """Name the baselines that are not among the decodings, whatever their parameters."""
-    present = {(decoding.name, decoding.search) for decoding in decodings}
-    baselines = [parse(name) for name in BASELINES]
-    return [one for one in baselines if (one.name, one.search) not in present]
+    """Name the baselines that are not among the decodings, whatever their parameters.
+
+    Any search will do for the cutoff alone, which greedy search never notices.
+    """
+    present = {_baseline(decoding) for decoding in decodings}
+    return [one for one in map(parse, BASELINES) if _baseline(one) not in present]
+
+
+def _baseline(decoding: Decoding) -> tuple[str, Any]:
+    return decoding.name, None if decoding.name == "cutoff-only" else decoding.search
 
 
 def _check_arguments(decodings: Sequence[Decoding], limit: int | None, batch_size: int) -> None:

@@ -207,6 +207,8 @@ def test_missing_baselines_are_put_in_front() -> None:
     assert [one.label for one in missing_baselines(decodings)] == ["greedy"]
     assert with_baselines(decodings)[1:] == decodings
     assert missing_baselines(with_baselines([parse("dola")])) == []
+    sampled = [parse(name) for name in ("greedy", "sample", "cutoff-only@sample")]
+    assert missing_baselines(sampled) == []
 
 
 SCRIPT = """
