@@ -42,14 +42,8 @@ def check(options: Options) -> None:
 
 
 def _check_model(model: ModelConfig, tasks: tuple[str, ...]) -> None:
-    name = model.model_name_or_path
-    if name is None:
+    if model.model_name_or_path is None:
         raise ValueError("training starts from a model, got none. Set model_name_or_path.")
-    place = Path(name)
-    if (name.startswith((".", "/")) or place.exists()) and not place.is_dir():
-        raise ValueError(
-            f"model_name_or_path is a hub id or a folder, got {name}, which is neither."
-        )
     if model.lora_task_type not in tasks:
         raise ValueError(
             f"lora_task_type isn't supported, got {model.lora_task_type!r}: it follows from the "

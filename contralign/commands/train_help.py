@@ -45,7 +45,7 @@ OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "reward": {"loss": ("center_rewards_coefficient",)},
 }
 OUR_WORDS: Mapping[str, str] = {
-    "model_name_or_path": "Hub id or folder of a model, or of an adapter to go on training.",
+    "model_name_or_path": "Hub id or folder of a model, or of an adapter to train on; or scenes.",
     "dataset_name": "File (JSON, JSONL, CSV, Parquet), folder or hub id; several: `datasets:`.",
     "test_split_size": "Rows to hold out for evaluation, from the train split; below 1: a share.",
     "resume_from_checkpoint": "true: the newest whole checkpoint; or a checkpoint's folder.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from contralign.align.cpl_config import CPLConfig
 from contralign.align.record import Record
 from contralign.align.reward_trainer import RewardConfig
 
+from .options import resolved
 from .train_checks import changed, check
 from .train_file import refuse_unknown, take_file
 
@@ -134,7 +134,8 @@ def read(method: str, words: Sequence[str]) -> Options:
     if left:
         raise ValueError(f"contralign train {method} takes no word {left[0]!r} there.")
     options = Options(script, config, model, mixture, method)
-    options.model.model_name_or_path = _expanded(options.model.model_name_or_path)
+    named = options.model.model_name_or_path
+    options.model.model_name_or_path = named and resolved(named, "model_name_or_path")
     check(options)
     return options
 
@@ -142,10 +143,6 @@ def read(method: str, words: Sequence[str]) -> Options:
 def _underscored(word: str) -> str:
     flag, equals, value = word.partition("=")
     return f"--{flag[2:].replace('-', '_')}{equals}{value}" if word.startswith("--") else word
-
-
-def _expanded(name: str | None) -> str | None:
-    return None if name is None else os.path.expanduser(name)
 
 
 def _without_config(words: Sequence[str]) -> tuple[list[str], list[str]]:
