@@ -176,10 +176,13 @@ class Kept:
         args = self.args
         examples = args.per_device_train_batch_size * args.gradient_accumulation_steps
         named = {name: value for name, value in self._settings().items() if "dataset" in name}
+        # What it said of the data's completions is in the data.
+        samples = self.sets.reward is not None and args.needs.completions == "none"
         return {
             "settings": course(self._settings()),
             "examples of an update": examples * args.world_size,
             "training data": digest(self.train_dataset) or named,
+            **({"reward": dict(self.sets.reward.fingerprint())} if samples else {}),
         }
 
     def _settings(self) -> dict[str, Any]:

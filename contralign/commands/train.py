@@ -78,6 +78,7 @@ def train(options: Options, command: Sequence[str]) -> None:
         "copg": CoPGTrainer,
         "reward": RewardTrainer,
     }[options.method]
+    reward = {} if options.reward is None else {"reward": options.reward}
     try:
         trainer = make(
             options.model.model_name_or_path,
@@ -86,6 +87,7 @@ def train(options: Options, command: Sequence[str]) -> None:
             peft_config=options.adapter,
             quantization_config=options.quantization,
             record=record,
+            **reward,
         )
         trainer.train(options.resume)
         trainer.save_model()

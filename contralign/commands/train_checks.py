@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contralign.align.copg_trainer import check_reward
 from contralign.align.course import course, refuse_another
 from contralign.align.kept import kept_course, to_resume
 from contralign.align.record import all_settings, plain
@@ -38,6 +39,8 @@ def check(options: Options) -> None:
     """
     _check_model(options.model, TASKS.get(options.method, LANGUAGE))
     _check_data(options)
+    if options.method == "copg":
+        check_reward(options.config, options.reward)
     _check_folder(options)
 
 
