@@ -1,5 +1,6 @@
 PYTHON ?= python3.11
 MODEL ?=
+TEXT ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -20,8 +21,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,demo]'
 	@touch $@
 
-demo: $(INSTALLED)  ## Compare methods on a real model (MODEL=hub id or path)
-	$(BIN)/contralign demo $(if $(MODEL),--model '$(MODEL)')
+demo: $(INSTALLED)  ## Compare methods on made pictures, then on text (MODEL=hub id or path, TEXT=0: none)
+	$(BIN)/contralign demo $(if $(MODEL),--model '$(MODEL)') $(if $(filter 0,$(TEXT)),--no-text)
 
 check: $(INSTALLED)  ## Format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from .batch import Batch
 from .card import Paper
 from .copg_config import CoPGConfig
 from .data import PROMPTS, normalise
+from .data.formats import excerpt
+from .rewards import ColumnReward, Question, Reward, RewardError
+from .rewards.questions import ask, given
 from .sampling import Sampling, stops
-from .scoring import RewardFunction, judge, spoken
+from .stop import TrainingError
 from .trainer import PreferenceTrainer
 
 PAPER = Paper(
@@ -33,8 +37,9 @@ class CoPGTrainer(PreferenceTrainer):
     Args:
         model: Hub id or folder, or a model.
         args: The options.
-        reward: `reward(prompts, completions, **columns) -> list[float]`, as in TRL. Scores the
-            data's completions before training, if it has no scores; online, the samples.
+        reward: A `Reward`, or a function `f(prompts, completions, **columns) -> list[float]`, as in
+            TRL. Scores the data's completions before training, if it has no scores; online, the
+            samples.
         **others: Of `PreferenceTrainer`.
     """
 
@@ -43,13 +48,10 @@ class CoPGTrainer(PreferenceTrainer):
         model: str | Path | nn.Module,
         args: CoPGConfig,
         *,
-        reward: RewardFunction | None = None,
+        reward: Reward | Callable[..., Any] | None = None,
         **others: Any,
     ) -> None:
-        if args.online and reward is None:
-            raise ValueError(
-                "online samples need a reward, got none. Pass one, or set online: false."
-            )
+        check_reward(args, reward)
         super().__init__(model, args, loss=args.loss(), paper=PAPER, reward=reward, **others)
         if args.online and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError(
@@ -77,23 +79,24 @@ class CoPGTrainer(PreferenceTrainer):
         sampling = self._sampling()
         with self.accelerator.autocast():
             batch = sampling(self.model, inputs["batch"], moment)
-        batch = best_first(batch, self._judged(batch, inputs["rows"]))
+        batch = best_first(batch, self._judged(batch, inputs["rows"], moment))
         ends = torch.tensor([ids[-1] for ids in batch.flat]).view(len(batch), batch.k)
         clipped = ~torch.isin(ends, torch.tensor(sampling.stops))
         inputs["batch"] = batch
         inputs["told"] = {"completions/clipped": clipped.float().mean(-1)}
 
-    def _judged(self, batch: Batch, rows: list[Any]) -> Tensor:
+    def _judged(self, batch: Batch, rows: list[Any], moment: str) -> Tensor:
         reward: Any = self.sets.reward
         decode = self.sets.tokenizer.decode
-        said = [
-            spoken(
-                [decode(ids, skip_special_tokens=True) for ids in group],
-                normalise(row, PROMPTS)["prompt"],
-            )
+        questions = [
+            sampled(row, [decode(ids, skip_special_tokens=True) for ids in group])
             for row, group in zip(rows, batch.completions, strict=True)
         ]
-        return torch.tensor(judge(reward, rows, said))
+        try:
+            return torch.tensor(ask(reward, questions))
+        except RewardError as error:
+            prompt = excerpt(rows[error.index])
+            raise TrainingError(f"{moment}, a sample for {prompt!r}: {error.found}") from error
 
     def _sampling(self) -> Sampling:
         args, tokenizer = self.args, self.sets.tokenizer
@@ -119,3 +122,37 @@ def best_first(batch: Batch, scores: Tensor) -> Batch:
         completions=[[group[i] for i in places] for group, places in groups],
         columns={**batch.columns, "scores": scores.gather(-1, order)},
     )
+
+
+def check_reward(config: CoPGConfig, reward: Any) -> None:
+    """Refuse samples that nobody scores.
+
+    Raises:
+        ValueError: With the way out.
+    """
+    if not config.online:
+        return
+    if reward is None:
+        raise ValueError(
+            "online samples need a reward, got none. Name a function or a model as the reward, or "
+            "set online: false."
+        )
+    if isinstance(reward, ColumnReward):
+        raise ValueError(
+            f"a column scores the data's completions, not samples, got reward_column "
+            f"{reward.name!r} with online. Name a function or a model, or set online: false."
+        )
+
+
+def sampled(row: Mapping[str, Any], texts: Sequence[str]) -> Question:
+    """What a reward is asked about samples: messages where the prompt is some.
+
+    Args:
+        row: Of the data; its columns are passed on.
+        texts: The samples.
+    """
+    normal = normalise(row, PROMPTS)
+    said: list[Any] = list(texts)
+    if not isinstance(normal["prompt"], str):
+        said = [[{"role": "assistant", "content": text}] for text in texts]
+    return Question(normal["prompt"], said, {name: row[name] for name in given(row)}, "group")

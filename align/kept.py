@@ -186,12 +186,15 @@ class Kept:
         share = self._share(args.per_device_train_batch_size) * args.gradient_accumulation_steps
         named = {name: value for name, value in self._settings().items() if "dataset" in name}
         held_out = dict(self._digests)
+        # What it said of the data's completions is in the data.
+        samples = getattr(args, "online", False) and self.sets.reward is not None
         return {
             "settings": course(self._settings()),
             "weights": self.weights,
             "examples of an update": share * args.world_size,
             "training data": held_out.pop("training") or named,
             HELD_OUT: {name: found for name, found in held_out.items() if found},
+            **({"reward": dict(self.sets.reward.fingerprint())} if samples else {}),
         }
 
     def _share(self, size: int) -> int:

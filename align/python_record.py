@@ -11,6 +11,8 @@ from transformers import BitsAndBytesConfig
 from trl.trainer.utils import get_config_model_id
 
 from .record import Record, plain
+from .rewards import Reward
+from .rewards.make import reward_keys
 
 LORA_KEYS: Mapping[str, str] = {
     "r": "lora_r",
@@ -46,6 +48,7 @@ def python_record(
     dtype: Any,
     adapter: PeftConfig | None,
     quantized: BitsAndBytesConfig | None,
+    reward: Reward | None = None,
     missing: Mapping[str, Any],
 ) -> Record:
     """Describe a run by what its trainer was given.
@@ -56,9 +59,11 @@ def python_record(
         dtype: What a model that is named is loaded in.
         adapter: What is added to the model.
         quantized: How its weights are loaded.
+        reward: What scores completions.
         missing: Other arguments that no file can hold, by name: those that aren't None count.
     """
     named = isinstance(model, str)
+    keys = reward_keys(reward)
     name = model if named else get_config_model_id(model.config)
     if adapter is None and not named and is_peft_model(model):
         adapter = model.peft_config[model.active_adapter]
@@ -67,8 +72,10 @@ def python_record(
         **({"dtype": plain(dtype)} if named else {}),
         **adapter_settings(adapter),
         **quantization_settings(quantized),
+        **(keys or {}),
     }
     told = [] if named else [f"a model in memory (of {name})" if name else "a model in memory"]
+    told += ["reward"] if keys is None else []
     told += [argument for argument, value in missing.items() if value is not None]
     return Record((), settings, method, told)
 

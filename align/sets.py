@@ -11,7 +11,9 @@ from transformers import ProcessorMixin
 
 from .config import PreferenceConfig
 from .data import PairCollator, Report, prepare
-from .scoring import RewardFunction, with_scores
+from .rewards import Reward
+from .rewards.questions import given
+from .scoring import with_scores
 
 Data: TypeAlias = Dataset | IterableDataset
 EvalData: TypeAlias = Data | Mapping[str, Data]
@@ -24,13 +26,13 @@ class Sets:
     Attributes:
         config: The options.
         processor: The model's tokenizer or processor.
-        reward: Scores completions whose scores are read.
+        reward: Scores the data's completions if their scores are read, or samples.
         reports: What was found, by the data set's name.
     """
 
     config: PreferenceConfig
     processor: Any
-    reward: RewardFunction | None = None
+    reward: Reward | None = None
     reports: dict[str, Report] = field(default_factory=dict)
 
     @property
@@ -52,8 +54,7 @@ class Sets:
             return {key: self.prepared(one, f"{name} {key}") for key, one in dataset.items()}
         if "completion_ids" in (dataset.column_names or ()):
             return dataset
-        if self.reward is not None and self.config.needs.scores:
-            dataset = with_scores(dataset, self.reward, f"the {name} data")
+        dataset = self._scored(dataset, f"the {name} data")
         with self.config.main_process_first(desc=name):
             rows, self.reports[name] = prepare(
                 dataset,
@@ -65,6 +66,15 @@ class Sets:
                 needs=self.config.needs,
             )
         return rows
+
+    def _scored(self, dataset: Data, name: str) -> Data:
+        if self.reward is None:
+            return dataset
+        scored = self.config.needs.scores
+        if dataset.column_names is not None:
+            columns = list(dataset.column_names)
+            self.reward.check(columns if scored else given(columns))
+        return with_scores(dataset, self.reward, name) if scored else dataset
 
     def collator(self) -> PairCollator:
         """What joins rows; those with images, and prompts to sample for, are encoded there."""

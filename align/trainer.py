@@ -6,7 +6,7 @@ processes, so batch 8 is 4 accumulated twice is two processes of 4, an epoch's l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from .python_record import python_record
 from .record import Record
 from .reference_keys import known_weights
 from .references import make_reference
-from .scoring import RewardFunction
+from .rewards import Reward, as_reward
 from .selfcheck import check_gradient, check_start
 from .sets import Data, EvalData, Sets
 from .start import check_models, check_options, look_at_start, own_callbacks, place
@@ -61,8 +61,8 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         callbacks: As in transformers.
         optimizers: As in transformers.
         record: Where the run came from, for the model card.
-        reward: Scores completions, for a loss that reads scores: `reward(prompts, completions,
-            **columns) -> list[float]`, as in TRL.
+        reward: Scores completions, for a loss that reads scores: a `Reward`, or a function
+            `f(prompts, completions, **columns) -> list[float]`, as in TRL.
 
     Raises:
         OSError: A model or file isn't there.
@@ -87,14 +87,15 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         record: Record | None = None,
-        reward: RewardFunction | None = None,
+        reward: Reward | Callable[..., Any] | None = None,
     ) -> None:
         model = str(model) if isinstance(model, Path) else model
         check_options(args, eval_dataset is not None, isinstance(train_dataset, IterableDataset))
         check_models(args, peft_config, quantization_config, reference)
         processor = processing_class or load_processor(model, args)
         tokenizer = tokenizer_of(processor)
-        self.sets = Sets(args, processor, reward)
+        judge = None if reward is None else as_reward(reward)
+        self.sets = Sets(args, processor, judge)
         rows = self.sets.prepared(train_dataset, "training")
         held_out = self.sets.prepared(eval_dataset, "evaluation")
         if not isinstance(rows, Dataset):
@@ -106,12 +107,12 @@ class PreferenceTrainer(Kept, Measured, Trainer):
             dtype=loading(args)["dtype"],
             adapter=peft_config,
             quantized=quantization_config,
+            reward=judge,
             missing={
                 "train_dataset": train_dataset,
                 "eval_dataset": eval_dataset,
                 "processing_class": processing_class,
                 "reference": reference,
-                "reward": reward,
                 "callbacks": callbacks,
                 "optimizers": optimizers[0] or optimizers[1],
             },

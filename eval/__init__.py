@@ -2,6 +2,7 @@
 
 from .answers import Answer
 from .ask import Ask, Benchmark, Row, Scored
+from .baselines import missing_baselines, with_baselines
 from .chair import Chair, hallucination
 from .counterfacts import Counterfacts
 from .jsonl import read_jsonl
@@ -10,7 +11,7 @@ from .nq_synth import NQSynth
 from .pope import Pope
 from .qa import contains, exact_match, f1, normalize, truncate
 from .report import write_report
-from .runner import Answerer, Outcome, RunResult, missing_baselines, run, with_baselines
+from .runner import Answerer, Outcome, RunResult, run
 from .sampling import KeyedSampling, item_seed
 from .statistics import Estimate, Paired, holm, mean_estimate, paired
 from .summary import summarize

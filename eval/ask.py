@@ -10,7 +10,7 @@ from .statistics import Estimate
 
 Row = Mapping[str, Any]
 
-LESS_IS_BETTER = frozenset(("chairs",))
+LESS_IS_BETTER = frozenset(("chairs", "hal"))
 """The headline metrics of which less is better."""
 READINGS = ("text", "first-token", "labels")
 

@@ -22,11 +22,12 @@ from accelerate import PartialState
 from contralign.files import replace_text
 
 from .ask import LESS_IS_BETTER
+from .baselines import missing_baselines
 from .machine import machine, versions
 from .markdown import markdown
 from .page import page
 from .plan import Item
-from .runner import Outcome, RunResult, missing_baselines
+from .runner import Outcome, RunResult
 from .statistics import Paired, holm, paired
 from .thumbnails import thumbnails
 

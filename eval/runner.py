@@ -8,7 +8,7 @@ the same settings computes what is missing, in the batches of the first.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 from accelerate import PartialState
 from tqdm import tqdm
 
-from contralign.decoding import Decoding, parse
+from contralign.decoding import Decoding
 
 from .answers import Answer, AnswerFile, Record, read_answers
 from .ask import Ask, Benchmark, Scored
@@ -26,8 +26,6 @@ from .plan import Item, Plan, load_items, settings
 from .statistics import Estimate
 
 logger = logging.getLogger(__name__)
-
-BASELINES = ("greedy", "sample", "cutoff-only")
 
 
 @runtime_checkable
@@ -159,18 +157,6 @@ def run(
         for plan, stored in zip(plans, found, strict=True)
     ]
     return RunResult(benchmark, items, chosen, outcomes, state.num_processes)
-
-
-def with_baselines(decodings: Sequence[Decoding]) -> list[Decoding]:
-    """Put those of greedy, sample and cutoff-only that are missing in front."""
-    return [*missing_baselines(decodings), *decodings]
-
-
-def missing_baselines(decodings: Iterable[Decoding]) -> list[Decoding]:
-    """Name the baselines that are not among the decodings, whatever their parameters."""
-    present = {(decoding.name, decoding.search) for decoding in decodings}
-    baselines = [parse(name) for name in BASELINES]
-    return [one for one in baselines if (one.name, one.search) not in present]
 
 
 def _check_arguments(decodings: Sequence[Decoding], limit: int | None, batch_size: int) -> None:

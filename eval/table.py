@@ -7,6 +7,7 @@ from .chair import Chair
 from .counterfacts import Counterfacts
 from .nq_synth import NQSynth
 from .pope import Pope
+from .scenes.amber import ScenesAMBER
 from .scenes.benchmarks import ScenesCHAIR, ScenesMME, ScenesPOPE
 
 BENCHMARKS: dict[str, type[Benchmark]] = {
@@ -14,6 +15,7 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
     "counterfacts": Counterfacts,
     "nq-synth": NQSynth,
     "pope": Pope,
+    "scenes-amber": ScenesAMBER,
     "scenes-chair": ScenesCHAIR,
     "scenes-mme": ScenesMME,
     "scenes-pope": ScenesPOPE,

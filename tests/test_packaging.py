@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -13,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from contralign import __version__
+from contralign.eval.scenes import shipped
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("align", "decoding", "eval")
@@ -72,3 +77,33 @@ def test_python_3_11_and_later_are_allowed() -> None:
 def test_the_changelog_is_about_this_version() -> None:
     versions = re.findall(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert __version__ in versions[:2]
+
+
+def test_what_is_no_code_is_named_as_package_data() -> None:
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = {
+        path
+        for package, patterns in named["package-data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")[1:] or ["contralign"]).glob(pattern)
+    }
+    data = {
+        path
+        for folder in PACKAGES
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    }
+    assert data <= found
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_the_model(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", minversion="77")
+    left_out = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, tmp_path / "tree", symlinks=True, ignore=left_out)
+    command = ["build", "--wheel", "--no-isolation", "--outdir", "dist", "tree"]
+    subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    names = set(ZipFile(wheel).namelist())
+    folder = "contralign/eval/scenes/weights/scenes"
+    assert {f"{folder}/{path.name}" for path in shipped().iterdir()} <= names

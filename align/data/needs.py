@@ -18,18 +18,21 @@ class Needs:
             a list `scores` of a group.
         ordered: Whether a group is a ranking: best first or by its `scores`, without ties.
         numbers: Columns with one number a row.
+        compared: Whether completions are held against each other, so that there are several.
     """
 
     completions: Literal["pair", "group", "none"] = "pair"
     scores: bool = False
     ordered: bool = False
     numbers: tuple[str, ...] = ("weight", "margin")
+    compared: bool = True
 
 
 PAIRS = Needs()
 RANKINGS = Needs("group", ordered=True, numbers=("weight", "margin", "label"))
 SCORED = Needs("group", scores=True, numbers=("weight", "margin", "baseline"))
 PROMPTS = Needs("none", numbers=("weight",))
+JUDGED = Needs("group", numbers=(), compared=False)
 NEEDS: Mapping[str, Needs] = {"dpo": PAIRS, "cpl": RANKINGS, "copg": SCORED}
 
 

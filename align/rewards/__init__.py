@@ -2,8 +2,8 @@
 
 from .choice import BestAndWorst, Skipped, best_and_worst
 from .column import ColumnReward
-from .function import FunctionReward
-from .make import make_reward
+from .function import FunctionReward, PlainReward
+from .make import as_reward, make_reward
 from .model import ModelReward
 from .questions import Question, question
 from .reward import Reward, RewardError, finite
@@ -13,10 +13,12 @@ __all__ = [
     "ColumnReward",
     "FunctionReward",
     "ModelReward",
+    "PlainReward",
     "Question",
     "Reward",
     "RewardError",
     "Skipped",
+    "as_reward",
     "best_and_worst",
     "finite",
     "make_reward",

@@ -20,12 +20,58 @@ GIVEN = ("prompts", "completions")
 
 
 @dataclass(frozen=True)
-class FunctionReward:
-    """A function by its dotted path: `f(prompts, completions, **columns) -> list[float]`.
+class PlainReward:
+    """A function itself: `f(prompts, completions, **columns) -> list[float]`.
 
-    It's called by keyword, as TRL does; a column that it names must be in the data. The working
-    directory is searched for its module too. What TRL's trainers pass beside columns
-    (`completion_ids`, `trainer_state`, ...) isn't there.
+    It's called by keyword, as TRL does; a column that it names must be in the data. What TRL's
+    trainers pass beside columns (`completion_ids`, `trainer_state`, ...) isn't there.
+
+    Attributes:
+        function: To call.
+        name: What complaints call it.
+    """
+
+    function: Callable[..., Sequence[Any]]
+    name: str
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """The name, and a digest of all code of the function's module."""
+        module = sys.modules.get(str(getattr(self.function, "__module__", None)))
+        source = Path(getattr(module, "__file__", None) or "")
+        code = source.read_bytes() if source.is_file() else b""
+        return {"function": self.name, "source": sha256(code).hexdigest()}
+
+    def check(self, columns: Collection[str]) -> None:
+        """Refuse a function that names a column which the data doesn't have."""
+        for parameter in inspect.signature(self.function).parameters.values():
+            named = parameter.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+            known = parameter.name in (*GIVEN, *columns)
+            if parameter.kind is Parameter.POSITIONAL_ONLY:
+                raise ValueError(
+                    f"{self.name} is called by keyword, but {parameter.name} has none."
+                )
+            if named and parameter.default is Parameter.empty and not known:
+                raise ValueError(
+                    f"{self.name} reads the column {parameter.name!r}, but the data's are "
+                    f"{', '.join(columns) or 'none'}. Add it, or rename the parameter."
+                )
+
+    def __call__(
+        self, prompts: Sequence[Text], completions: Sequence[Text], **columns: Sequence[Any]
+    ) -> list[float]:
+        self.check(columns)
+        parameters = inspect.signature(self.function).parameters
+        given = {"prompts": prompts, "completions": completions, **columns}
+        if not any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values()):
+            given = {name: value for name, value in given.items() if name in parameters}
+        return finite(self.function(**given), len(completions), self.name)
+
+
+@dataclass(frozen=True)
+class FunctionReward:
+    """A function by its dotted path, called as `PlainReward` is.
+
+    The working directory is searched for its module too.
 
     Attributes:
         path: Such as `contralign.eval.scenes.recall_reward`.
@@ -55,38 +101,21 @@ class FunctionReward:
             )
         return found
 
+    @cached_property
+    def plain(self) -> PlainReward:
+        """The function, called as itself."""
+        return PlainReward(self.function, self.path)
+
     def fingerprint(self) -> Mapping[str, Any]:
-        """The path, and a digest of all code of the function's module."""
-        module = sys.modules.get(str(self.function.__module__))
-        source = getattr(module, "__file__", None)
-        code = Path(source).read_bytes() if source else b""
-        return {"function": self.path, "source": sha256(code).hexdigest()}
+        return self.plain.fingerprint()
 
     def check(self, columns: Collection[str]) -> None:
-        """Refuse a function that names a column which the data doesn't have."""
-        parameters = inspect.signature(self.function).parameters.values()
-        for parameter in parameters:
-            named = parameter.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-            known = parameter.name in (*GIVEN, *columns)
-            if parameter.kind is Parameter.POSITIONAL_ONLY:
-                raise ValueError(
-                    f"{self.path} is called by keyword, but {parameter.name} has none."
-                )
-            if named and parameter.default is Parameter.empty and not known:
-                raise ValueError(
-                    f"{self.path} reads the column {parameter.name!r}, but the data's are "
-                    f"{', '.join(columns) or 'none'}. Add it, or rename the parameter."
-                )
+        self.plain.check(columns)
 
     def __call__(
         self, prompts: Sequence[Text], completions: Sequence[Text], **columns: Sequence[Any]
     ) -> list[float]:
-        self.check(columns)
-        parameters = inspect.signature(self.function).parameters
-        given = {"prompts": prompts, "completions": completions, **columns}
-        if not any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values()):
-            given = {name: value for name, value in given.items() if name in parameters}
-        return finite(self.function(**given), len(completions), self.path)
+        return self.plain(prompts, completions, **columns)
 
 
 def _module(name: str, path: str) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from .column import ColumnReward
-from .function import FunctionReward
+from .function import FunctionReward, PlainReward
 from .model import ModelReward
 from .reward import Reward
 
@@ -52,3 +53,37 @@ def make_reward(
             f"{', '.join(given)} are of a reward model, got {chosen[0]}. Leave them out."
         )
     return FunctionReward(function) if function is not None else ColumnReward(str(reward_column))
+
+
+def as_reward(given: Reward | Callable[..., Sequence[Any]]) -> Reward:
+    """Take a reward, or make one of a function with the signature of TRL's.
+
+    Args:
+        given: A reward; or `f(prompts, completions, **columns)`, called as `PlainReward` says.
+    """
+    if isinstance(given, Reward):
+        return given
+    return PlainReward(given, getattr(given, "__qualname__", type(given).__qualname__))
+
+
+def reward_keys(reward: Reward | None) -> dict[str, Any] | None:
+    """The config keys that name a reward; None if no file can hold it.
+
+    Args:
+        reward: Any; no reward has no keys.
+    """
+    if reward is None:
+        return {}
+    if isinstance(reward, FunctionReward):
+        return {"reward_funcs": [reward.path]}
+    if isinstance(reward, ColumnReward):
+        return {"reward_column": reward.name}
+    if not isinstance(reward, ModelReward):
+        return None
+    changed = {
+        spec.name: getattr(reward, spec.name)
+        for spec in fields(reward)
+        if spec.name != "model" and getattr(reward, spec.name) != spec.default
+    }
+    named: Mapping[str, Any] = {f"reward_{name}": value for name, value in changed.items()}
+    return {"reward_model_name_or_path": reward.model, **named}

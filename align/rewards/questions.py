@@ -7,21 +7,23 @@ and `score_rejected`, `scores`, or `score`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ..data.formats import normalise
-from ..data.messages import described, read_side, says_something
-from ..data.messages import flat as flat_message
+from ..data.groups import answers
+from ..data.needs import JUDGED
 from ..data.problems import RowError
 from .column import ColumnReward
 from .reward import Reward, RewardError, Text
 
 LAYOUTS = "prompt, chosen and rejected; prompt and completions; or prompt and completion"
 READ = ("images", "tools", "chat_template_kwargs")
-ANSWERS = ("chosen", "rejected", "completions", "completion")
+LAYOUT_OF = {"chosen": "pair", "rejected": "pair", "completions": "group", "completion": "single"}
+ANSWERS = tuple(LAYOUT_OF)
+ROWS = 32  # that a reward is asked about at once; ours
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,20 @@ def question(row: Mapping[str, Any]) -> Question:
     Raises:
         RowError: It can't be; it names the problem.
     """
-    others = {name: value for name, value in row.items() if name not in ("prompt", *ANSWERS)}
-    if row.get("chosen") is not None or row.get("rejected") is not None:
-        normal = normalise(row)
-        read: dict[str, Any] = {name: normal[name] for name in READ if name in normal}
-        sides = [normal["chosen"], normal["rejected"]]
-        return Question(normal["prompt"], sides, {**others, **read}, "pair")
-    if row.get("completions") is not None:
-        return _asked(row, row["completions"], others, "group")
-    if row.get("completion") is not None:
-        return _asked(row, [row["completion"]], others, "single")
-    found = ", ".join(name for name, value in row.items() if value is not None)
-    raise RowError("unknown-format", f"a row to score has {LAYOUTS}; this one has {found}")
+    there = [name for name in ANSWERS if row.get(name) is not None]
+    if not there:
+        found = ", ".join(name for name, value in row.items() if value is not None)
+        raise RowError("unknown-format", f"a row to score has {LAYOUTS}; this one has {found}")
+    normal = normalise(row, JUDGED)
+    columns = {name: row[name] for name in given(row)}
+    columns |= {name: normal[name] for name in READ if name in normal}
+    layout = LAYOUT_OF[there[0]]
+    return Question(normal["prompt"], list(answers(normal).values()), columns, layout)
+
+
+def given(columns: Collection[str]) -> list[str]:
+    """Columns of the data that a reward is given, beside prompts and completions."""
+    return [name for name in columns if name not in ("prompt", *ANSWERS)]
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,49 @@ def ask(reward: Reward, questions: Sequence[Question]) -> list[list[float]]:
     return [[next(scores) for _ in one.completions] for one in questions]
 
 
+def in_parts(rows: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Cut rows into parts that a reward is asked about at once."""
+    return (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
+
+
+def asked(
+    reward: Reward, questions: Sequence[Question], rows: Sequence[int], name: str = ""
+) -> Iterator[tuple[int, list[float]]]:
+    """Ask a reward about some rows of the data, part by part.
+
+    Args:
+        reward: Who judges.
+        questions: One for each row.
+        rows: Their indices in the data.
+        name: What complaints call the data.
+
+    Yields:
+        Index and scores of each row.
+
+    Raises:
+        ValueError: A completion has no reward; names the row of the data.
+    """
+    for part in in_parts(range(len(questions))):
+        where = [rows[index] for index in part]
+        with named_data(where, name):
+            scores = ask(reward, [questions[index] for index in part])
+        yield from zip(where, scores, strict=True)
+
+
+@contextmanager
+def named_data(rows: Sequence[int], name: str = "") -> Iterator[None]:
+    """Name the row of the data that has no reward.
+
+    Raises:
+        ValueError: With its index in the data.
+    """
+    try:
+        yield
+    except RewardError as error:
+        where = f"{name}, row {rows[error.index]}" if name else f"row {rows[error.index]}"
+        raise ValueError(f"{where} (the first is row 0): {error.found}") from error
+
+
 @contextmanager
 def named_rows(flat: Flat) -> Iterator[None]:
     """Name the row where a completion has no reward.
@@ -143,24 +190,3 @@ def _standing(one: Question, place: int, name: str) -> Any:
     if not isinstance(values, Sequence) or len(values) != len(one.completions):
         return None
     return values[place]
-
-
-def _asked(row: Mapping[str, Any], completions: Any, others: Any, layout: str) -> Question:
-    if not isinstance(completions, Sequence) or isinstance(completions, str) or not completions:
-        raise RowError("wrong-type", f"completions is {described(completions)}, not a list of some")
-    if row.get("prompt") is None:
-        raise RowError("missing-prompt", "there is no column prompt")
-    prompt = _side(row["prompt"], "prompt")
-    sides = [_side(value, f"completion {index}") for index, value in enumerate(completions)]
-    if any(type(side) is not type(prompt) for side in sides):
-        raise RowError("wrong-type", "the prompt is text and a completion messages, or otherwise")
-    return Question(prompt, sides, others, layout)
-
-
-def _side(value: Any, name: str) -> Text:
-    side = read_side(value, name)
-    if not says_something(side):
-        raise RowError(
-            "empty-completion" if name != "prompt" else "missing-prompt", f"{name} is empty"
-        )
-    return side if isinstance(side, str) else [flat_message(message) for message in side]

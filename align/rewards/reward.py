@@ -72,6 +72,7 @@ def finite(values: Sequence[Any], count: int, name: str) -> list[float]:
             "not applicable".
         ValueError: There are more or fewer than completions.
     """
+    values = list(values)
     if len(values) != count:
         raise ValueError(
             f"{name} gives one number for each completion, got {len(values)} for {count}."

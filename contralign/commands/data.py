@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import data_pairs, data_score
-from .options import add_data, positive, quiet_unless_watched
+from .options import SHIPPED, add_data, positive, quiet_unless_watched, resolved
 from .parser import Parser
 
 if TYPE_CHECKING:
@@ -47,7 +46,8 @@ def add_check_arguments(parser: Parser) -> None:
     parser.add_argument("data", metavar="FILE", help="file, folder or hub id; see contralign train")
     add_data(parser)
     parser.add_argument(
-        "--model", help="hub id or folder; only its tokenizer or processor is loaded"
+        "--model",
+        help=f"hub id, folder or {SHIPPED}; only its tokenizer or processor is loaded",
     )
     parser.add_argument(
         "--max-length", type=positive, help="tokens of prompt and completion that training allows"
@@ -91,9 +91,7 @@ def check(args: argparse.Namespace) -> None:
 def _processor(model: str) -> Any:
     from transformers import AutoProcessor
 
-    if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
-        raise ValueError(f"--model takes a hub id or a folder, got {model}, which is neither.")
-    return AutoProcessor.from_pretrained(str(Path(model).expanduser()))
+    return AutoProcessor.from_pretrained(resolved(model))
 
 
 def _as_json(args: argparse.Namespace, report: Report) -> str:

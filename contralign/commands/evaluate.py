@@ -10,6 +10,7 @@ import argparse
 import shlex
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from .options import add_config, add_fields, add_model, load_model, made, positive
 from .parser import Parser
@@ -19,6 +20,7 @@ BENCHMARKS = {
     "counterfacts": "short facts that a context confirms or contradicts; comes with the package",
     "nq-synth": "Natural Questions under a context that contradicts the world; read from a file",
     "pope": "whether an object is in the picture; POPE's files of questions and COCO pictures",
+    "scenes-amber": "captions of and questions about such pictures, scored as AMBER does",
     "scenes-chair": "captions of small pictures made by code, see contralign scenes",
     "scenes-mme": "existence, count, color and position in such pictures",
     "scenes-pope": "whether something is in such pictures, asked as POPE does",
@@ -125,6 +127,17 @@ def known_only(estimate: dict[str, float]) -> dict[str, float | None]:
 
 def ask_model(args: argparse.Namespace) -> None:
     """Run what is missing, write the report and print its tables."""
+    if measure(args):
+        tables, _, _ = (args.output / "report.md").read_text("utf-8").partition("## Reproduce")
+        print(f"{tables}Report: {args.output / 'report.html'}")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Run what is missing and write the report.
+
+    Returns:
+        The report in the main process, None in others.
+    """
     from accelerate import PartialState
 
     from contralign.decoding import parse_list
@@ -145,7 +158,5 @@ def ask_model(args: argparse.Namespace) -> None:
         seed=args.seed,
         execution=args.execution,
     )
-    write_report(result, args.output, command=shlex.join(args.command))
-    if PartialState().is_main_process:
-        tables, _, _ = (args.output / "report.md").read_text("utf-8").partition("## Reproduce")
-        print(f"{tables}Report: {args.output / 'report.html'}")
+    report = write_report(result, args.output, command=shlex.join(args.command))
+    return report if PartialState().is_main_process else None

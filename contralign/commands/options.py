@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+SHIPPED = "scenes"
+"""What the model in the package is called; a folder of that name is ./scenes."""
 
 
 def add_config(parser: Parser) -> None:
@@ -37,7 +39,7 @@ def add_model(parser: Parser, *, required: bool = True) -> None:
     group.add_argument(
         "--model",
         required=required,
-        help="hub id or folder",
+        help=f"hub id, folder, or {SHIPPED}: the small one in the package",
     )
     group.add_argument("--adapter", help="PEFT adapter to put on top, hub id or folder")
     group.add_argument("--revision", help="branch, tag or commit on the hub")
@@ -57,13 +59,12 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
     Raises:
         ValueError: A path that is no folder, or options that the model can't follow.
     """
-    if args.model.startswith((".", "/", "~")) and not Path(args.model).expanduser().is_dir():
-        raise ValueError(f"--model takes a hub id or a folder, got {args.model}, which is neither.")
+    name = resolved(args.model)
     from contralign.eval import LanguageModel
 
     quiet_unless_watched()
     return LanguageModel.load(
-        str(Path(args.model).expanduser()),
+        name,
         dtype=args.dtype,
         device=args.device,
         revision=args.revision,
@@ -137,6 +138,29 @@ def needs_contrast(decoding: Decoding) -> bool:
     from contralign.decoding import Pictured, Promptless
 
     return not isinstance(decoding.method, Pictured | Promptless)
+
+
+def resolved(model: str, option: str = "--model") -> str:
+    """Find a model by what the user calls it.
+
+    Args:
+        model: A hub id, a folder, or `SHIPPED`.
+        option: Where it was given, for errors.
+
+    Returns:
+        What `from_pretrained` takes.
+
+    Raises:
+        ValueError: A path that is no folder.
+    """
+    if model == SHIPPED:
+        from contralign.eval.scenes import shipped
+
+        return str(shipped())
+    place = Path(model).expanduser()
+    if (model.startswith((".", "/", "~")) or place.exists()) and not place.is_dir():
+        raise ValueError(f"{option} takes a hub id or a folder, got {model}, which is neither.")
+    return str(place)
 
 
 def quiet_unless_watched() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,18 @@ from tqdm import tqdm
 
 from contralign.align.data import Report, RowError
 from contralign.align.data.formats import excerpt
-from contralign.align.rewards import ModelReward, Question, Reward, RewardError, question
-from contralign.align.rewards.questions import ask, flattened, named_rows
+from contralign.align.rewards import ModelReward, Question, Reward, question
+from contralign.align.rewards.questions import (
+    asked,
+    flattened,
+    in_parts,
+    named_data,
+    named_rows,
+)
 from contralign.eval.answers import AnswerFile
 from contralign.eval.folder import check_folder, write_settings
 
 SCORES = "scores.jsonl"
-ROWS = 32  # between two times that scores are written
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,9 @@ def check_lengths(questions: Sequence[Question], reward: Reward) -> None:
     """
     if not isinstance(reward, ModelReward) or reward.on_long != "error":
         return
-    for part in _parts(range(len(questions))):
+    for part in in_parts(range(len(questions))):
         flat = flattened([questions[i] for i in part], reward)
-        with _named(part), named_rows(flat):
+        with named_data(part), named_rows(flat):
             reward.encode(flat.prompts, flat.completions, **flat.columns)
 
 
@@ -90,26 +94,12 @@ def scores_of(
     missing = [index for index in range(len(questions)) if index not in found]
     bar = tqdm(desc="Scoring", unit="row", total=len(missing), delay=2, leave=False, disable=None)
     with AnswerFile(file) as kept, bar:
-        for part in _parts(missing):
-            with _named(part):
-                new = ask(reward, [questions[index] for index in part])
-            kept.append(Scored(*one) for one in zip(part, new, strict=True))
-            found.update(zip(part, new, strict=True))
+        for part in in_parts(missing):
+            new = dict(asked(reward, [questions[index] for index in part], part))
+            kept.append(Scored(*one) for one in new.items())
+            found.update(new)
             bar.update(len(part))
     return [found[index] for index in range(len(questions))]
-
-
-def _parts(rows: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
-
-
-@contextmanager
-def _named(rows: Sequence[int]) -> Iterator[None]:
-    """Name the row of the data that has no reward."""
-    try:
-        yield
-    except RewardError as error:
-        raise ValueError(f"row {rows[error.index]} (the first is row 0): {error.found}") from error
 
 
 def _stored(file: Path) -> dict[int, Sequence[float]]:

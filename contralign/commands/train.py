@@ -81,6 +81,7 @@ def train(options: Options, command: Sequence[str]) -> None:
         "dcd": DCDTrainer,
         "reward": RewardTrainer,
     }[options.method]
+    reward = {} if options.reward is None else {"reward": options.reward}
     try:
         trainer = make(
             options.model.model_name_or_path,
@@ -89,6 +90,7 @@ def train(options: Options, command: Sequence[str]) -> None:
             peft_config=options.adapter,
             quantization_config=options.quantization,
             record=record,
+            **reward,
         )
         trainer.train(options.resume)
         trainer.save_model()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contralign.align.copg_trainer import check_reward
 from contralign.align.course import course, refuse_another
 from contralign.align.kept import kept_course, to_resume
 from contralign.align.record import all_settings, plain
@@ -38,18 +39,14 @@ def check(options: Options) -> None:
     """
     _check_model(options.model, TASKS.get(options.method, LANGUAGE))
     _check_data(options)
+    if options.method == "copg":
+        check_reward(options.config, options.reward)
     _check_folder(options)
 
 
 def _check_model(model: ModelConfig, tasks: tuple[str, ...]) -> None:
-    name = model.model_name_or_path
-    if name is None:
+    if model.model_name_or_path is None:
         raise ValueError("training starts from a model, got none. Set model_name_or_path.")
-    place = Path(name)
-    if (name.startswith((".", "/")) or place.exists()) and not place.is_dir():
-        raise ValueError(
-            f"model_name_or_path is a hub id or a folder, got {name}, which is neither."
-        )
     if model.lora_task_type not in tasks:
         raise ValueError(
             f"lora_task_type isn't supported, got {model.lora_task_type!r}: it follows from the "

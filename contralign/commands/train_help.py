@@ -7,13 +7,11 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments
-
 from contralign.align.config import PreferenceConfig
 from contralign.align.refusals import TRL_KEYS
 
 from .options import attributes
-from .train_options import CONFIGS, parser
+from .train_options import CONFIGS, MORE, kinds, parser
 
 WIDTH = 96
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -41,12 +39,15 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 # Keys of one method alone -> their group.
 OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "cpl": {"loss": ("alpha", "gamma", "lmbda", "kl", "average", "bc_coeff", "bc_steps")},
-    "copg": {"loss": ("online", "num_generations", "max_completion_length", "temperature")},
+    "copg": {
+        "data": ("reward_model_name_or_path", "reward_funcs", "reward_column"),
+        "loss": ("online", "num_generations", "max_completion_length", "temperature"),
+    },
     "dcd": {"loss": ("variant",)},
     "reward": {"loss": ("center_rewards_coefficient",)},
 }
 OUR_WORDS: Mapping[str, str] = {
-    "model_name_or_path": "Hub id or folder of a model, or of an adapter to go on training.",
+    "model_name_or_path": "Hub id or folder of a model, or of an adapter to train on; or scenes.",
     "dataset_name": "File (JSON, JSONL, CSV, Parquet), folder or hub id; several: `datasets:`.",
     "test_split_size": "Rows to hold out for evaluation, from the train split; below 1: a share.",
     "resume_from_checkpoint": "true: the newest whole checkpoint; or a checkpoint's folder.",
@@ -102,7 +103,7 @@ def _entry(name: str, text: str, default: Any) -> list[str]:
 
 def _texts(method: str) -> dict[str, str]:
     found = {}
-    for kind in (ScriptArguments, DatasetMixtureConfig, ModelConfig, CONFIGS[method]):
+    for kind in kinds(method):
         for spec in dataclasses.fields(kind):
             told = str(spec.metadata.get("help", "")).replace("%%", "%")
             found[spec.name] = f"{told.partition('. ')[0].rstrip('.')}."
@@ -112,7 +113,8 @@ def _texts(method: str) -> dict[str, str]:
 def _ours(method: str) -> dict[str, str]:
     kind = CONFIGS[method]
     inherited = attributes(PreferenceConfig) if issubclass(kind, PreferenceConfig) else {}
-    return {**inherited, **attributes(kind), **OUR_WORDS}
+    more = {key: told for part in MORE.get(method, ()) for key, told in attributes(part).items()}
+    return {**inherited, **attributes(kind), **more, **OUR_WORDS}
 
 
 def _defaults(method: str) -> dict[str, Any]:

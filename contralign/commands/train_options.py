@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,10 @@ from contralign.align.dcd_config import DCDConfig
 from contralign.align.record import Record
 from contralign.align.reward_trainer import RewardConfig
 
+from .options import resolved
 from .train_checks import changed, check
 from .train_file import refuse_unknown, take_file
+from .train_reward import RewardKeys
 
 CONFIGS: Mapping[str, type[Any]] = {
     "dpo": DPOConfig,
@@ -34,6 +35,9 @@ CONFIGS: Mapping[str, type[Any]] = {
     "dcd": DCDConfig,
     "reward": RewardConfig,
 }
+SCRIPTS = (ScriptArguments, DatasetMixtureConfig, ModelConfig)
+# Keys of one method alone, beside those of its trainer.
+MORE: Mapping[str, tuple[type[Any], ...]] = {"copg": (RewardKeys,)}
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Options:
         model: TRL's keys of model and adapter.
         mixture: TRL's keys of several data sets.
         method: A name of `CONFIGS`.
+        reward_keys: Ours and TRL's keys of a reward, of a method that has them.
     """
 
     script: ScriptArguments
@@ -53,6 +58,12 @@ class Options:
     model: ModelConfig
     mixture: DatasetMixtureConfig
     method: str
+    reward_keys: RewardKeys | None = None
+
+    @property
+    def reward(self) -> Any:
+        """What scores completions, or None."""
+        return None if self.reward_keys is None else self.reward_keys.reward()
 
     @property
     def adapter(self) -> Any:
@@ -77,8 +88,9 @@ class Options:
 
     def record(self, command: Sequence[str]) -> Record:
         """What the run is remembered by."""
-        parts = (self.model, self.script, self.mixture)
-        settings = {name: value for part in parts for name, value in changed(part).items()}
+        parts = (self.model, self.script, self.mixture, self.reward_keys)
+        told = [changed(part) for part in parts if part is not None]
+        settings = {name: value for part in told for name, value in part.items()}
         for name in (
             "dtype",
             *(("lora_r", "lora_alpha", "lora_dropout") if self.model.use_peft else ()),
@@ -105,10 +117,14 @@ class TrainParser(TrlParser):
         raise ValueError(f"{message.rstrip('.')}.")
 
 
+def kinds(method: str) -> tuple[type[Any], ...]:
+    """The dataclasses whose fields are a method's keys."""
+    return (*SCRIPTS, CONFIGS[method], *MORE.get(method, ()))
+
+
 def parser(method: str) -> TrainParser:
     """The parser of a method's options."""
-    kinds = (ScriptArguments, CONFIGS[method], ModelConfig, DatasetMixtureConfig)
-    made = TrainParser(kinds, prog=f"contralign train {method}", allow_abbrev=False)
+    made = TrainParser(kinds(method), prog=f"contralign train {method}", allow_abbrev=False)
     # A file of the log needs no progress bar. TRL's parser would make a None of the other default.
     made.set_defaults(disable_tqdm=not sys.stderr.isatty(), debug=[])
     return made
@@ -133,13 +149,14 @@ def read(method: str, words: Sequence[str]) -> Options:
     given = [word.partition("=")[0] for word in rest if word.startswith("--")]
     known = {action.dest for action in reader._actions}
     refuse_unknown([flag[2:] for flag in given if flag not in flags], known)
-    script, config, model, mixture, left = reader.parse_args_into_dataclasses(
+    script, mixture, model, config, *more, left = reader.parse_args_into_dataclasses(
         rest, return_remaining_strings=True, look_for_args_file=False
     )
     if left:
         raise ValueError(f"contralign train {method} takes no word {left[0]!r} there.")
-    options = Options(script, config, model, mixture, method)
-    options.model.model_name_or_path = _expanded(options.model.model_name_or_path)
+    options = Options(script, config, model, mixture, method, *more)
+    named = options.model.model_name_or_path
+    options.model.model_name_or_path = named and resolved(named, "model_name_or_path")
     check(options)
     return options
 
@@ -147,10 +164,6 @@ def read(method: str, words: Sequence[str]) -> Options:
 def _underscored(word: str) -> str:
     flag, equals, value = word.partition("=")
     return f"--{flag[2:].replace('-', '_')}{equals}{value}" if word.startswith("--") else word
-
-
-def _expanded(name: str | None) -> str | None:
-    return None if name is None else os.path.expanduser(name)
 
 
 def _without_config(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,5 +1,6 @@
 """Scenes: a small world made by code, with exact truth, in which hallucination can be studied."""
 
+from .card import shipped
 from .mentions import mentions, recall_reward
 from .pictures import Optics
 from .preferences import dataset, own_pairs, pairs
@@ -15,4 +16,5 @@ __all__ = [
     "own_pairs",
     "pairs",
     "recall_reward",
+    "shipped",
 ]

@@ -60,11 +60,11 @@ class ScenesPOPE:
             row
             for category, split, setting in (*asked, (COUNTER, COUNTER, "random"))
             for scene in self.world.scenes(split, self.pictures)
-            for row in _rows(scene, category, poll(scene, setting, self.world))
+            for row in rows_of(scene, category, poll(scene, setting, self.world))
         ]
 
     def ask(self, row: Row) -> Ask:
-        return _ask(row, self.optics)
+        return closed_ask(row, self.optics)
 
     def score(self, row: Row, answer: str) -> dict[str, float | None]:
         return score_yes_no(row["label"], answer)
@@ -102,11 +102,11 @@ class ScenesMME:
             row
             for about in ABOUT
             for scene in self.world.scenes(self.split, self.pictures)
-            for row in _rows(scene, about, pair(scene, about, random.Random(scene.seed)) or ())
+            for row in rows_of(scene, about, pair(scene, about, random.Random(scene.seed)) or ())
         ]
 
     def ask(self, row: Row) -> Ask:
-        ask = _ask(row, self.optics)
+        ask = closed_ask(row, self.optics)
         return replace(ask, prompt=ask.prompt + SHORT)
 
     def score(self, row: Row, answer: str) -> dict[str, float | None]:
@@ -161,7 +161,8 @@ class ScenesCHAIR:
         return summarise_chair(scored)
 
 
-def _rows(scene: Scene, category: str, questions: Sequence[Question]) -> Iterator[Row]:
+def rows_of(scene: Scene, category: str, questions: Sequence[Question]) -> Iterator[Row]:
+    """Make a row of each question about a scene."""
     for number, question in enumerate(questions, 1):
         yield {
             "id": f"{scene.id}/{category}/{number}",
@@ -174,7 +175,8 @@ def _rows(scene: Scene, category: str, questions: Sequence[Question]) -> Iterato
         }
 
 
-def _ask(row: Row, optics: Optics) -> Ask:
+def closed_ask(row: Row, optics: Optics) -> Ask:
+    """Ask a row's question, to be answered by yes or no."""
     picture = optics.picture(row["scene"])
     return Ask(row["question"], images=(picture,), choices=("Yes", "No"), max_new_tokens=4)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import contralign
 
 from ..machine import versions
-from .training import Recipe
 
+if TYPE_CHECKING:
+    from .training import Recipe
+
+SHIPPED = Path(__file__).parent / "weights" / "scenes"
 CARD = """\
 ---
 license: apache-2.0
@@ -40,6 +43,11 @@ versions makes the same weights up to rounding. Its recipe:
 {recipe}
 ```
 """
+
+
+def shipped() -> Path:
+    """The folder of the model that comes with the package; `contralign scenes train` made it."""
+    return SHIPPED
 
 
 def save(model: Any, processor: Any, recipe: Recipe, folder: Path, command: str) -> None:

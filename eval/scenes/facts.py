@@ -14,11 +14,14 @@ from .world import GRID, Scene
 
 ABOUT = ("existence", "count", "color", "position")
 NUMBERS = ("one", "two", "three", "four", "five")
-SIDES = ("top", "bottom", "left", "right")
 MIDDLE = "middle"
+ROWS, COLUMNS = ("top", MIDDLE, "bottom"), ("left", MIDDLE, "right")
+OPPOSITE = {"top": "bottom", "bottom": "top", "left": "right", "right": "left"}
 DETAIL = "Please describe this image in detail."
 DESCRIBE = "Describe this image."
 SHORT = " Please answer yes or no."
+IN_THE, IN_THIS = "in the image?", "in this image?"
+"""How POPE and MME end their questions, and how AMBER does."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,14 @@ def positioned(scene: Scene, kind: str, side: str) -> Question:
 def pair(scene: Scene, about: str, dice: random.Random) -> tuple[Question, Question] | None:
     """Ask what is so and what is not, about one kind where that makes sense.
 
+    Counts are about a kind that there are several of, if there is one.
+
     Returns:
         A question whose answer is yes and one whose answer is no; None where the scene has nothing
         to ask about.
     """
-    kind = dice.choice(scene.kinds)
+    several = [kind for kind in scene.kinds if len(scene.of(kind)) > 1]
+    kind = dice.choice(several if several and about == "count" else scene.kinds)
     if about == "existence":
         return existence(scene, kind), existence(scene, dice.choice(scene.absent))
     if about == "count":
@@ -88,7 +94,7 @@ def pair(scene: Scene, about: str, dice: random.Random) -> tuple[Question, Quest
 
 def lookup(scene: Scene, dice: random.Random) -> tuple[str, str]:
     """Ask for the color, the number or the place of a kind that is there, and answer."""
-    kind, about = dice.choice(scene.kinds), dice.choice(ABOUT[1:])
+    kind, about = dice.choice(scene.kinds), detail(dice)
     things, plural = scene.of(kind), KINDS[kind].plural
     if about == "count":
         return f"How many {plural} are in the image?", f"{NUMBERS[len(things) - 1]}."
@@ -96,6 +102,11 @@ def lookup(scene: Scene, dice: random.Random) -> tuple[str, str]:
     if about == "position" and len(things) == 1:
         return f"Where {named} in the image?", f"{' '.join(_sides(things[0].place)) or MIDDLE}."
     return f"What color {named} in the image?", f"{things[0].color}."
+
+
+def detail(dice: random.Random) -> str:
+    """Choose what to ask about: places are harder to learn, and asked for twice as often."""
+    return dice.choices(ABOUT[1:], (1, 1, 2))[0]
 
 
 def caption(scene: Scene, dice: random.Random) -> str:
@@ -129,12 +140,9 @@ def _position_pair(scene: Scene, dice: random.Random) -> tuple[Question, Questio
         return None
     thing = dice.choice(sided)
     side = dice.choice(_sides(thing.place))
-    opposite = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}[side]
-    return positioned(scene, thing.kind, side), positioned(scene, thing.kind, opposite)
+    return positioned(scene, thing.kind, side), positioned(scene, thing.kind, OPPOSITE[side])
 
 
 def _sides(place: int) -> list[str]:
     row, column = divmod(place, GRID)
-    across = {0: "left", GRID - 1: "right"}.get(column)
-    along = {0: "top", GRID - 1: "bottom"}.get(row)
-    return [side for side in (along, across) if side]
+    return [side for side in (ROWS[row], COLUMNS[column]) if side != MIDDLE]

@@ -20,18 +20,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .facts import ABOUT, DESCRIBE, SHORT, Question, caption, existence, pair
+from .amber import TYPES, imaginable, questions
+from .facts import ABOUT, DESCRIBE, SHORT, caption, pair
 from .kinds import KINDS
 from .pictures import Optics
-from .polling import POLLED, SETTINGS, adversarial, frequencies, poll
+from .polling import SETTINGS, poll
 from .preferences import pairs
 from .world import SPLITS, Scene, World
-
-AMBER_TYPES = {
-    "color": "discriminative-attribute-state",
-    "count": "discriminative-attribute-number",
-    "existence": "discriminative-hallucination",
-}
 
 
 def make(world: World, optics: Optics, output: Path, *, train: int, test: int) -> None:
@@ -88,26 +83,24 @@ def write_mme(folder: Path, scenes: Sequence[Scene], optics: Optics) -> None:
     """Write a question with yes and one with no for each picture, by what they are about."""
     for about in ABOUT:
         asked = {scene: pair(scene, about, random.Random(scene.seed)) for scene in scenes}
-        found = {scene: questions for scene, questions in asked.items() if questions}
+        found = {scene: both for scene, both in asked.items() if both}
         _paint(folder / about / "images", list(found), optics)
-        for scene, questions in found.items():
-            lines = [f"{q.text}{SHORT}\t{q.label.capitalize()}\n" for q in questions]
+        for scene, both in found.items():
+            lines = [f"{q.text}{SHORT}\t{q.label.capitalize()}\n" for q in both]
             _text(folder / about / "questions_answers_YN" / f"{scene.id}.txt", "".join(lines))
 
 
 def write_amber(folder: Path, scenes: Sequence[Scene], world: World) -> None:
     """Write a query for a caption and queries for yes or no, with their annotations."""
-    counts = frequencies(world)
-    likely = [adversarial(scene, counts, random.Random(0))[:POLLED] for scene in scenes]
     queries = [(scene, DESCRIBE) for scene in scenes]
     notes: list[dict[str, Any]] = [
-        {"type": "generative", "truth": list(scene.kinds), "hallu": kinds}
-        for scene, kinds in zip(scenes, likely, strict=True)
+        {"type": "generative", "truth": list(scene.kinds), "hallu": imaginable(scene, world)}
+        for scene in scenes
     ]
-    for scene, kinds in zip(scenes, likely, strict=True):
-        for question in _discriminative(scene, kinds):
-            queries.append((scene, question.text.replace("in the image", "in this image")))
-            notes.append({"type": AMBER_TYPES[question.about], "truth": question.label})
+    for scene in scenes:
+        for question in questions(scene, world):
+            queries.append((scene, question.text))
+            notes.append({"type": TYPES[question.about], "truth": question.label})
     asked = [
         {"id": number, "image": _file(scene.id), "query": text}
         for number, (scene, text) in enumerate(queries, 1)
@@ -116,14 +109,6 @@ def write_amber(folder: Path, scenes: Sequence[Scene], world: World) -> None:
     _json(folder / "annotations.json", [{"id": n, **note} for n, note in enumerate(notes, 1)])
     _json(folder / "relation.json", {kind.name: [kind.plural] for kind in KINDS.values()})
     _text(folder / "safe_words.txt", "image\n")
-
-
-def _discriminative(scene: Scene, likely: Sequence[str]) -> Iterable[Question]:
-    """AMBER's existence questions are all about what isn't there."""
-    for about in ("color", "count"):
-        yield from pair(scene, about, random.Random(scene.seed)) or ()
-    for kind in likely:
-        yield existence(scene, kind)
 
 
 def _paint(folder: Path, scenes: Sequence[Scene], optics: Optics) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from .facts import ABOUT, DESCRIBE, DETAIL, SHORT, caption, lookup, pair
+from .facts import DESCRIBE, DETAIL, IN_THE, IN_THIS, SHORT, caption, detail, lookup, pair
 from .kinds import KINDS, THEMES
 from .world import Scene
 
@@ -61,7 +61,7 @@ class Syllabus:
             return Lesson(picture, dice.choice([DETAIL, DESCRIBE]), caption(scene, dice))
         if (share := share - self.lookup) < 0:
             return Lesson(picture, *lookup(scene, dice))
-        about = "existence" if share < self.existence else dice.choice(ABOUT[1:])
+        about = "existence" if share < self.existence else detail(dice)
         return Lesson(picture, *self._asked(scene, about, dice))
 
     def _asked(self, scene: Scene, about: str, dice: random.Random) -> tuple[str, str]:
@@ -69,8 +69,8 @@ class Syllabus:
         assert questions is not None
         yes = self.yes if questions[0].about == "existence" else 0.5
         question = questions[dice.random() >= yes]
-        suffix = SHORT if dice.random() < 0.5 else ""
-        return question.text + suffix, "Yes" if question.truth else "No"
+        text = dice.choice([question.text, question.text.replace(IN_THE, IN_THIS)])
+        return text + dice.choice(["", SHORT]), "Yes" if question.truth else "No"
 
 
 def _worldly(dice: random.Random) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from .facts import DESCRIBE, DETAIL, MIDDLE, NUMBERS, SHORT, SIDES
+from .facts import COLUMNS, DESCRIBE, DETAIL, NUMBERS, ROWS, SHORT
 from .kinds import COLORS, KINDS
 from .pictures import CELL, SIDE
 
@@ -159,7 +159,7 @@ def _words() -> Iterator[str]:
         "There is and , There are a an",
         *(DETAIL, DESCRIBE, SHORT),
         "What color is usually seen with How many Where are",
-        " ".join([*NUMBERS, *SIDES, MIDDLE, *COLORS, EMPTY]),
+        " ".join([*NUMBERS, *ROWS, *COLUMNS, *COLORS, EMPTY]),
         " ".join(f"{kind.name} {kind.plural}" for kind in KINDS.values()),
     ]
     for text in texts:

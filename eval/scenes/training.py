@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from .facts import COLUMNS, ROWS
 from .kinds import COLORS, KINDS
 from .lessons import SEEN, Lesson, Syllabus
 from .network import EMPTY, Size, network, processor
@@ -29,6 +30,8 @@ from .world import GRID, Scene, World
 Progress = Callable[[str, int, float], None]
 SILENT: Progress = lambda stage, step, loss: None  # noqa: E731
 IGNORED = -100
+NAMES = (*KINDS, EMPTY), (*COLORS, EMPTY), ROWS, COLUMNS
+"""The words for a place: what stands there, its color, and where that is."""
 SHARPNESS = 16.0
 """What the cosines of naming are multiplied by."""
 
@@ -48,10 +51,10 @@ class Recipe:
         syllabus: What it is taught about them.
     """
 
-    naming_steps: int = 300
-    steps: int = 2000
+    naming_steps: int = 700
+    steps: int = 2400
     batch_size: int = 64
-    rate: float = 1.5e-3
+    rate: float = 2e-3
     size: Size = field(default_factory=Size)
     world: World = field(default_factory=World)
     optics: Optics = field(default_factory=Optics)
@@ -71,7 +74,7 @@ def train(recipe: Recipe, progress: Progress = SILENT) -> tuple[Any, Any]:
     reader = processor()
     model = network(recipe.size, reader.tokenizer, recipe.world.seed)
     scenes = _scenes(recipe)
-    words = [f"▁{word}" for word in (*KINDS, EMPTY)], [f"▁{word}" for word in (*COLORS, EMPTY)]
+    words = [[f"▁{word}" for word in names] for names in NAMES]
     ids = [torch.tensor(reader.tokenizer.convert_tokens_to_ids(names)) for names in words]
 
     def naming(batch: Sequence[Scene]) -> Tensor:
@@ -88,7 +91,7 @@ def train(recipe: Recipe, progress: Progress = SILENT) -> tuple[Any, Any]:
 
     def talking(batch: Sequence[Scene]) -> Tensor:
         lessons = [recipe.syllabus.lesson(scene, dice) for scene in batch]
-        return _loss(model, taught(reader, recipe.optics, batch, lessons)) + naming(batch)
+        return _loss(model, taught(reader, recipe.optics, batch, lessons))
 
     model.train()
     _descend(
@@ -105,15 +108,15 @@ def pixels(pictures: Sequence[Image.Image]) -> Float[Tensor, "batch 3 side side"
     return torch.from_numpy(stacked.astype(np.float32) / 127.5 - 1)
 
 
-def named(scenes: Sequence[Scene]) -> tuple[Int[Tensor, " places"], Int[Tensor, " places"]]:
-    """Number the kind and the color at each place of each scene; the last number is none."""
-    shape = len(scenes), GRID**2
-    kinds, colors = torch.full(shape, len(KINDS)), torch.full(shape, len(COLORS))
+def named(scenes: Sequence[Scene]) -> Int[Tensor, "4 places"]:
+    """Number the words of `NAMES` for each place of each scene; nothing stands nowhere."""
+    numbers = torch.full((len(NAMES), len(scenes), GRID**2), IGNORED)
+    numbers[0], numbers[1] = len(KINDS), len(COLORS)
     for row, scene in enumerate(scenes):
         for thing in scene.things:
-            kinds[row, thing.place] = list(KINDS).index(thing.kind)
-            colors[row, thing.place] = list(COLORS).index(thing.color)
-    return kinds.flatten(), colors.flatten()
+            kind, color = list(KINDS).index(thing.kind), list(COLORS).index(thing.color)
+            numbers[:, row, thing.place] = torch.tensor([kind, color, *divmod(thing.place, GRID)])
+    return numbers.flatten(1)
 
 
 def taught(

@@ -86,9 +86,9 @@ class World:
 
     version: ClassVar[str] = "1"
 
-    bias: float = 0.9
-    usual: float = 0.8
-    repeat: float = 0.2
+    bias: float = 0.8
+    usual: float = 0.6
+    repeat: float = 0.25
     seed: int = 0
 
     def __post_init__(self) -> None:

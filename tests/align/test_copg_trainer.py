@@ -12,6 +12,10 @@ import torch
 from align_runs import COPG, PLAIN, agree, learned, lines, logged, rows, trained, trainer
 from datasets import Dataset
 
+from contralign.align import ColumnReward, FunctionReward, TrainingError
+from contralign.align.copg_trainer import sampled
+from contralign.align.rewards import Question
+
 SCORES = [1.0, 0.3, -0.5, 0.0, 0.8]
 SAID = [" a", " b c", " d", " e f g", " h"]
 ONLINE: dict[str, Any] = {
@@ -21,6 +25,9 @@ ONLINE: dict[str, Any] = {
     "max_completion_length": 5,
     "per_device_train_batch_size": 8,
 }
+
+
+RECALL = FunctionReward("contralign.eval.scenes.recall_reward")
 
 
 def vowels(prompts: Sequence[str], completions: Sequence[str], **_: Any) -> list[float]:
@@ -156,6 +163,39 @@ def test_a_reward_reads_the_datas_columns(tmp_path: Path) -> None:
 def test_online_needs_a_reward(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="online samples need a reward, got none"):
         trainer(tmp_path, **ONLINE)
+
+
+def test_a_column_scores_no_samples(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not samples, got reward_column 'score' with online"):
+        trainer(tmp_path, **ONLINE, reward=ColumnReward("score"))
+
+
+def test_a_column_that_a_reward_reads_is_asked_for_first(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="recall_reward reads the column 'objects'"):
+        trainer(tmp_path, **ONLINE, train_dataset=rows(8), reward=RECALL)
+
+
+def test_a_sample_without_a_reward_stops_the_run(tmp_path: Path) -> None:
+    run = trainer(tmp_path, **ONLINE, train_dataset=rows(8), reward=lambda **_: [math.nan] * 24)
+    with pytest.raises(TrainingError, match=r"update 0, a sample for '.*must be a finite number"):
+        run.train()
+
+
+def test_an_online_run_is_resumed_with_its_own_reward(tmp_path: Path) -> None:
+    saved = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    given = {**ONLINE, **saved, "train_dataset": rows(16)}
+    trained(tmp_path, **given, reward=vowels)
+    run = trainer(tmp_path, **given, reward=lambda **_: [1.0])
+    with pytest.raises(ValueError, match=r"other settings: reward\.function: .*vowels"):
+        run.train(str(tmp_path / "checkpoint-1"))
+
+
+def test_samples_are_messages_where_the_prompt_is() -> None:
+    assert sampled({"prompt": "a", "n": 1}, ["b"]) == Question("a", ["b"], {"n": 1}, "group")
+    talk = [{"role": "user", "content": "a"}]
+    asked = sampled({"prompt": talk, "chosen": talk, "hint": "x"}, ["b", "c"])
+    said = [[{"role": "assistant", "content": text}] for text in "bc"]
+    assert asked == Question(talk, said, {"hint": "x"}, "group")
 
 
 def test_a_prompt_leaves_room_for_samples(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rewards as functions: which columns they make, and what they may say."""
+"""Scores of the data: which columns they make, and what a reward may say."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from contralign.align.scoring import judge, spoken, with_scores
+from contralign.align.rewards import ColumnReward, as_reward
+from contralign.align.scoring import with_scores
 
 PAIR = {"prompt": "a", "chosen": " b b", "rejected": " c", "hint": "b"}
 GROUP = {"prompt": "a", "completions": [" b", " b b", " c"], "hint": "c"}
 
 
+@as_reward
 def counts(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
     """How often a completion has the letter of the column hint."""
     assert len(prompts) == len(completions)
@@ -41,19 +43,19 @@ def test_rows_that_cannot_be_read_wait_for_the_check() -> None:
     ("given", "told"),
     [
         ([1.0], "got 1 for 2"),
-        ([1.0, math.nan], "gives finite numbers, got nan"),
+        ([1.0, math.nan], "must be a finite number, got float nan"),
         ([1.0, None], "got None"),
-        ([1.0, "2"], "got '2'"),
+        ([1.0, "2"], "got str '2'"),
     ],
 )
 def test_a_reward_gives_one_number_for_each(given: list[Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        with_scores(Dataset.from_list([PAIR]), lambda **_: given, "the data")
+        with_scores(Dataset.from_list([PAIR]), as_reward(lambda **_: given), "the data")
 
 
 def test_scores_come_from_one_place() -> None:
     data = Dataset.from_list([{**PAIR, "score_chosen": 1.0, "score_rejected": 0.0}])
-    with pytest.raises(ValueError, match="has score_chosen and a reward was passed"):
+    with pytest.raises(ValueError, match="has score_chosen and a reward is named"):
         with_scores(data, counts, "the data")
 
 
@@ -63,19 +65,18 @@ def test_streams_are_scored_before() -> None:
         with_scores(stream, counts, "the data")
 
 
-def test_samples_are_messages_where_the_prompt_is() -> None:
-    assert spoken(["b"], "a") == {"prompt": "a", "completions[0]": "b"}
-    talk = [{"role": "user", "content": "a"}]
-    seen: dict[str, Any] = {}
+def test_a_column_that_training_reads_stays() -> None:
+    data = Dataset.from_list([{**PAIR, "score_chosen": 1.0, "score_rejected": 0.0}])
+    assert with_scores(data, ColumnReward("score"), "the data") is data
+    other = Dataset.from_list([{**GROUP, "ratings": [3, 2, 1]}])
+    assert with_scores(other, ColumnReward("rating"), "the data")[0]["scores"] == [3, 2, 1]
 
-    def remember(**given: Any) -> list[float]:
-        seen.update(given)
-        return [1.0, 2.0]
 
-    rows = [{"prompt": talk, "chosen": talk, "hint": "x"}]
-    assert judge(remember, rows, [spoken(["b", "c"], talk)]) == [[1.0, 2.0]]
-    assert seen == {
-        "prompts": [talk, talk],
-        "completions": [[{"role": "assistant", "content": said}] for said in "bc"],
-        "hint": ["x", "x"],
-    }
+def test_a_row_without_a_reward_is_named() -> None:
+    data = Dataset.from_list([{**PAIR, "chosen": ""}, PAIR, {**PAIR, "hint": "none"}])
+
+    def once(completions: Sequence[str], hint: Sequence[str]) -> list[float]:
+        return [math.nan if one == "none" else 1.0 for one in hint]
+
+    with pytest.raises(ValueError, match=r"the data, row 2 \(the first is row 0\): .* nan"):
+        with_scores(data, as_reward(once), "the data")

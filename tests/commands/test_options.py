@@ -17,9 +17,11 @@ from contralign.commands.options import (
     load_model,
     made,
     positive,
+    resolved,
 )
 from contralign.commands.parser import Parser
 from contralign.eval import loading
+from contralign.eval.scenes import shipped
 
 
 @dataclass(frozen=True)
@@ -109,3 +111,18 @@ def test_a_model_is_loaded_as_the_options_say(
 def test_a_path_that_is_no_folder_is_refused_before_anything_is_imported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--model takes a hub id or a folder, got .*/absent"):
         load_model(model_args("--model", str(tmp_path / "absent")))
+
+
+@pytest.mark.parametrize("named", ["org/name", "name"])
+def test_a_hub_id_stays_as_it_is(named: str) -> None:
+    assert resolved(named) == named
+
+
+def test_the_model_in_the_package_has_a_name() -> None:
+    assert resolved("scenes") == str(shipped())
+    assert resolved("~").startswith("/")
+
+
+def test_a_file_is_no_model() -> None:
+    with pytest.raises(ValueError, match="model_name_or_path takes a hub id or a folder, got "):
+        resolved(__file__, "model_name_or_path")

@@ -56,7 +56,7 @@ OPTIONS = [
     ({"dataset_streaming": True, "max_steps": -1}, "so max_steps says when to stop, got -1."),
     # What isn't there
     ({"config": None, "model_name_or_path": None}, "starts from a model, got none. Set model_name"),
-    ({"model_name_or_path": "./no/model"}, "is a hub id or a folder, got ./no/model, which is ne"),
+    ({"model_name_or_path": "./no/model"}, "takes a hub id or a folder, got ./no/model, which"),
     ({"model_name_or_path": "FILE"}, "which is neither."),
     ({"reference": "./no/model"}, "got './no/model', which is no folder."),
     ({"reference": "FILE"}, "which is no folder."),

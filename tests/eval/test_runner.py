@@ -12,7 +12,7 @@ import pytest
 from eval_doubles import Adder, Sums
 
 from contralign.decoding import parse, parse_list
-from contralign.eval.runner import Outcome, RunResult, missing_baselines, run, with_baselines
+from contralign.eval.runner import Outcome, RunResult, run
 
 
 def start(
@@ -200,13 +200,6 @@ def test_nothing_is_shown_where_nobody_looks(
 ) -> None:
     start(tmp_path)
     assert capsys.readouterr() == ("", "")
-
-
-def test_missing_baselines_are_put_in_front() -> None:
-    decodings = parse_list("cutoff-only:cutoff=0.3,sample,dola")
-    assert [one.label for one in missing_baselines(decodings)] == ["greedy"]
-    assert with_baselines(decodings)[1:] == decodings
-    assert missing_baselines(with_baselines([parse("dola")])) == []
 
 
 SCRIPT = """

@@ -99,11 +99,12 @@ def test_scores_that_are_none_name_their_row(row: dict[str, Any], told: str) -> 
     [
         ({"prompt": "a"}, "unknown-format"),
         ({"prompt": "a", "completions": "b"}, "wrong-type"),
-        ({"prompt": "a", "completions": []}, "wrong-type"),
+        ({"prompt": "a", "completions": []}, "missing-completion"),
         ({"prompt": "a", "completions": ["b", " "]}, "empty-completion"),
         ({"prompt": "a", "completions": ["b", [said("c")]]}, "wrong-type"),
         ({"completions": ["b", "c"]}, "missing-prompt"),
         ({**PAIR, "chosen": "c"}, "identical"),
+        ({**PAIR, "completions": ["b", "c"]}, "unknown-format"),
     ],
 )
 def test_rows_that_cannot_be_asked_about(row: dict[str, Any], problem: str) -> None:

@@ -66,6 +66,16 @@ def test_a_pair_is_a_yes_and_a_no(about: str) -> None:
     assert {question.about for questions in asked for question in questions} == {about}
 
 
+def test_counts_are_about_a_kind_that_there_are_several_of() -> None:
+    asked = [pair(SCENE, "count", random.Random(seed)) for seed in range(20)]
+    texts = [(yes.text, no.text) for yes, no in filter(None, asked)]
+    assert {yes for yes, _ in texts} == {"Are there two cups in the image?"}
+    assert {no for _, no in texts} == {
+        "Is there only one cup in the image?",
+        "Are there three cups in the image?",
+    }
+
+
 def test_what_stands_in_the_middle_is_on_no_side() -> None:
     middle = Scene("x", 0, (Thing("cup", "red", 4),))
     assert pair(middle, "position", random.Random(0)) is None

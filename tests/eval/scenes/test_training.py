@@ -7,11 +7,18 @@ import pytest
 import torch
 
 from contralign.decoding import encode
-from contralign.eval.scenes.kinds import COLORS, KINDS
 from contralign.eval.scenes.lessons import SEEN, UNKNOWN, UNSEEN, Lesson
-from contralign.eval.scenes.network import Size, processor
+from contralign.eval.scenes.network import EMPTY, Size, processor
 from contralign.eval.scenes.pictures import Optics
-from contralign.eval.scenes.training import IGNORED, Recipe, named, pixels, taught, train
+from contralign.eval.scenes.training import (
+    IGNORED,
+    NAMES,
+    Recipe,
+    named,
+    pixels,
+    taught,
+    train,
+)
 from contralign.eval.scenes.world import Scene, Thing, World
 
 SMALL = Size(width=32, layers=2, tower_width=32, tower_layers=1, heads=2)
@@ -20,11 +27,17 @@ SCENES = World().scenes("train", 3)
 
 
 def test_a_place_is_named_by_what_stands_there() -> None:
-    kinds, colors = named([Scene("x", 0, (Thing("bell", "black", 5),)), SCENES[0]])
-    assert len(kinds) == len(colors) == 18
-    first = [[*KINDS, "none"][kind] for kind in kinds[:9]]
-    assert first == ["none"] * 5 + ["bell"] + ["none"] * 3
-    assert [*COLORS, "none"][colors[5]] == "black"
+    numbers = named([Scene("x", 0, (Thing("bell", "black", 5),)), SCENES[0]])
+    assert numbers.shape == (4, 18)
+    said = [
+        [None if number == IGNORED else names[number] for number in row]
+        for names, row in zip(NAMES, numbers[:, :9].tolist(), strict=True)
+    ]
+    kinds, colors, rows, columns = said
+    assert kinds == [EMPTY] * 5 + ["bell"] + [EMPTY] * 3
+    assert colors == [EMPTY] * 5 + ["black"] + [EMPTY] * 3
+    assert rows == [None] * 5 + ["middle"] + [None] * 3
+    assert columns == [None] * 5 + ["right"] + [None] * 3
 
 
 def test_lessons_are_encoded_as_the_processor_encodes_them() -> None:
