@@ -173,17 +173,9 @@ class DCDTrainer(PreferenceTrainer):
         return {name: x.detach().contiguous() for name, x in named if x.requires_grad}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        saved = load_file(Path(resume_from_checkpoint) / TRAINED)
         own = self._trained()
-        if {name: x.shape for name, x in saved.items()} != {
-            name: x.shape for name, x in own.items()
-        }:
-            raise ValueError(
-                f"{resume_from_checkpoint} is of a run that trained something else: another "
-                "variant or adapter. Resume it with its own settings."
-            )
         with torch.no_grad():
-            for name, value in saved.items():
+            for name, value in load_file(Path(resume_from_checkpoint) / TRAINED).items():
                 own[name].copy_(value)
 
     def _load_best_model(self) -> None:
