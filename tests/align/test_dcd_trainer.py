@@ -188,7 +188,7 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     same_lines(lines(resumed, 1), lines(whole, 1))
     assert load(tmp_path / "whole" / "checkpoint-2").told["steps"] == 2
     other = run(tmp_path / "other", **options, variant="neg_only", peft_config=LORA)
-    with pytest.raises(ValueError, match="settings.variant was 'pos_neg', is 'neg_only'"):
+    with pytest.raises(ValueError, match=r"settings\.variant was 'pos_neg', is 'neg_only'"):
         other.train(str(tmp_path / "whole" / "checkpoint-1"))
 
 
