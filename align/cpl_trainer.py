@@ -53,13 +53,15 @@ class CPLTrainer(PreferenceTrainer):
             ValueError: There are none, or the schedule isn't one of steps alone.
         """
         after = self.args.updates_after_cloning(num_training_steps)
-        if not self.args.bc_steps or self.lr_scheduler is not None:
-            return super().create_scheduler(num_training_steps, optimizer)
+        own = self.lr_scheduler is not None
         schedule = super().create_scheduler(after, optimizer)
-        if not isinstance(schedule, LambdaLR):
+        if not self.args.bc_steps:
+            return schedule
+        if own or not isinstance(schedule, LambdaLR):
+            given = "one of your own" if own else self.args.lr_scheduler_type.value
             raise ValueError(
-                "bc_steps starts the schedule anew, which isn't possible with lr_scheduler_type "
-                f"{self.args.lr_scheduler_type.value}. Take another, or set bc_steps: 0."
+                "bc_steps starts the schedule of steps anew, which isn't possible with "
+                f"lr_scheduler_type {given}. Take another, or set bc_steps: 0."
             )
         rates = [_delayed(rate, self.args.bc_steps) for rate in schedule.lr_lambdas]
         for group in schedule.optimizer.param_groups:

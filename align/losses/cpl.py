@@ -1,11 +1,11 @@
 """CPL learns from preferences as if they were about advantages: log-probs times alpha.
 
 Hejna et al. 2023, "Contrastive Preference Learning: Learning from Human Feedback without RL", arXiv
-2310.13639, ICLR 2024, Eq. 5 with the conservative lambda of Eq. 6, CPL (BC) and CPL (KL), and the
-ranking of k completions after Plackett and Luce of its appendix; code: github.com/jhejna/cpl. As in
-that code, labels may be soft: 0.5 is a tie. It has no discount (gamma 1), takes the mean over all
-twos in place of a ranking's likelihood, and clones all segments unless told to keep to the better
-ones; here cloning is of chosen completions, a mean over their tokens. Averaging S is ours.
+2310.13639, ICLR 2024: its loss with the conservative lambda, CPL (BC), CPL (KL), and rankings after
+Plackett and Luce; code: github.com/jhejna/cpl. As in that code, labels may be soft: 0.5 is a tie.
+It has no discount (gamma 1), takes the mean over all twos in place of a ranking's likelihood, and
+clones all segments unless told to keep to the better ones; here cloning is of chosen completions, a
+mean over their tokens. Averaging S over tokens is ours.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class CPL:
     ) -> Float[Tensor, "prompts k"]:
         """Compute each completion's `S`."""
         ratios = token_log_ratios(policy, reference if self.kl else None, batch)
-        times = torch.arange(ratios.shape[-1], device=ratios.device)
-        total = self.alpha * (ratios * (self.gamma**times).to(ratios)).sum(-1)
+        times = torch.arange(ratios.shape[-1], device=ratios.device, dtype=ratios.dtype)
+        total = self.alpha * (ratios * self.gamma**times).sum(-1)
         return total / batch.mask.sum(-1).to(total) if self.average else total
 
     def _of_pairs(

@@ -52,7 +52,7 @@ def test_a_run_ends_with_all_that_tells_of_it(
     )
     card = (output / "README.md").read_text()
     assert paper in card
-    assert "training: 16 groups" in card
+    assert "training: 16 rows" in card
     assert (output / "train.yaml").read_text().startswith(f"# contralign train {method} --config ")
     assert len(history(output)) == 2
     assert ("| evaluation: scores/mean |" in card) == (method == "copg")
