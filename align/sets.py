@@ -101,9 +101,7 @@ class Sets:
         Args:
             made: What names the rows of data sets that no file holds, by the set's name.
         """
-        kind = {"pair": "pairs", "group": "groups", "none": "prompts"}[
-            self.config.needs.completions
-        ]
+        kind = {"pair": "pairs", "group": "rows", "none": "prompts"}[self.config.needs.completions]
         return [
             f"{name}: {report.rows - report.dropped} {kind}, {report.truncated} of them cut to "
             f"max_length, {report.dropped} others left out as unusable{in_memory(name, made)}"
