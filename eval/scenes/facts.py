@@ -64,7 +64,7 @@ def colored(scene: Scene, kind: str, color: str) -> Question:
 
 def positioned(scene: Scene, kind: str, side: str) -> Question:
     """Ask whether the one thing of its kind is on one side; the middle is on none."""
-    text = f"Is the {kind} on the {side} side of the image?"
+    text = f"Is there {KINDS[kind].article} {kind} on the {side} side of the image?"
     return Question("position", text, side in _sides(scene.of(kind)[0].place))
 
 
@@ -77,8 +77,7 @@ def pair(scene: Scene, about: str, dice: random.Random) -> tuple[Question, Quest
         A question whose answer is yes and one whose answer is no; None where the scene has nothing
         to ask about.
     """
-    several = [kind for kind in scene.kinds if len(scene.of(kind)) > 1]
-    kind = dice.choice(several if several and about == "count" else scene.kinds)
+    kind = _chosen(scene, about, dice)
     if about == "existence":
         return existence(scene, kind), existence(scene, dice.choice(scene.absent))
     if about == "count":
@@ -93,8 +92,12 @@ def pair(scene: Scene, about: str, dice: random.Random) -> tuple[Question, Quest
 
 
 def lookup(scene: Scene, dice: random.Random) -> tuple[str, str]:
-    """Ask for the color, the number or the place of a kind that is there, and answer."""
-    kind, about = dice.choice(scene.kinds), detail(dice)
+    """Ask for the color, the number or the place of a kind that is there, and answer.
+
+    Numbers are asked for as by `pair`.
+    """
+    about = detail(dice)
+    kind = _chosen(scene, about, dice)
     things, plural = scene.of(kind), KINDS[kind].plural
     if about == "count":
         return f"How many {plural} are in the image?", f"{NUMBERS[len(things) - 1]}."
@@ -105,8 +108,8 @@ def lookup(scene: Scene, dice: random.Random) -> tuple[str, str]:
 
 
 def detail(dice: random.Random) -> str:
-    """Choose what to ask about: places are harder to learn, and asked for twice as often."""
-    return dice.choices(ABOUT[1:], (1, 1, 2))[0]
+    """Choose what to ask about: the harder to learn, the more often, places most of all."""
+    return dice.choices(ABOUT[1:], (2, 1, 3))[0]
 
 
 def caption(scene: Scene, dice: random.Random) -> str:
@@ -126,6 +129,11 @@ def sentence(groups: Iterable[tuple[str, str, int]]) -> str:
 def joined(words: Sequence[str]) -> str:
     """List words: `a, b and c`."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _chosen(scene: Scene, about: str, dice: random.Random) -> str:
+    several = [kind for kind in scene.kinds if len(scene.of(kind)) > 1]
+    return dice.choice(several if several and about == "count" else scene.kinds)
 
 
 def _said(kind: str, color: str, number: int) -> str:

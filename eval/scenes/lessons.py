@@ -44,7 +44,7 @@ class Syllabus:
         yes: How likely the answer to a question about existence is yes.
     """
 
-    captions: float = 0.25
+    captions: float = 0.2
     existence: float = 0.25
     lookup: float = 0.25
     text: float = 0.04

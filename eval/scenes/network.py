@@ -130,7 +130,7 @@ def network(size: Size, words: Any, seed: int) -> LlavaForConditionalGeneration:
         "num_hidden_layers": size.layers,
         "num_attention_heads": size.heads,
         "num_key_value_heads": size.heads,
-        "max_position_embeddings": 256,
+        "max_position_embeddings": 512,
         "pad_token_id": words.pad_token_id,
         "bos_token_id": words.bos_token_id,
         "eos_token_id": words.eos_token_id,

@@ -32,9 +32,9 @@ class Optics:
         occlusion: How likely a thing is half hidden behind a gray bar.
     """
 
-    noise: float = 27.0
+    noise: float = 28.0
     blur: float = 0.7
-    occlusion: float = 0.45
+    occlusion: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("noise", "blur", "occlusion"):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -22,14 +21,14 @@ from torch import Tensor
 
 from .facts import COLUMNS, ROWS
 from .kinds import COLORS, KINDS
-from .lessons import SEEN, Lesson, Syllabus
+from .lessons import Syllabus
 from .network import EMPTY, Size, network, processor
 from .pictures import Optics
+from .sheets import IGNORED, loss, pixels, sheet
 from .world import GRID, Scene, World
 
 Progress = Callable[[str, int, float], None]
 SILENT: Progress = lambda stage, step, loss: None  # noqa: E731
-IGNORED = -100
 NAMES = (*KINDS, EMPTY), (*COLORS, EMPTY), ROWS, COLUMNS
 """The words for a place: what stands there, its color, and where that is."""
 SHARPNESS = 16.0
@@ -44,6 +43,7 @@ class Recipe:
         naming_steps: Of the tower alone.
         steps: Of the whole model.
         batch_size: Pictures a step.
+        lessons: Turns about each picture of a step, once the whole model learns.
         rate: The highest learning rate.
         size: Of the model.
         world: Its training scenes; its seed is that of weights and lessons too.
@@ -51,9 +51,10 @@ class Recipe:
         syllabus: What it is taught about them.
     """
 
-    naming_steps: int = 700
-    steps: int = 2400
-    batch_size: int = 64
+    naming_steps: int = 1000
+    steps: int = 2000
+    batch_size: int = 32
+    lessons: int = 6
     rate: float = 2e-3
     size: Size = field(default_factory=Size)
     world: World = field(default_factory=World)
@@ -77,9 +78,11 @@ def train(recipe: Recipe, progress: Progress = SILENT) -> tuple[Any, Any]:
     words = [[f"▁{word}" for word in names] for names in NAMES]
     ids = [torch.tensor(reader.tokenizer.convert_tokens_to_ids(names)) for names in words]
 
+    def painted(batch: Sequence[Scene]) -> list[Image.Image]:
+        return [recipe.optics.picture(scene) for scene in batch]
+
     def naming(batch: Sequence[Scene]) -> Tensor:
-        places = _seen(model, pixels([recipe.optics.picture(scene) for scene in batch]))
-        places = F.normalize(places, dim=-1)
+        places = F.normalize(_seen(model, pixels(painted(batch))), dim=-1)
         table = F.normalize(model.get_input_embeddings().weight, dim=-1)
         losses = [
             F.cross_entropy(SHARPNESS * places @ table[names].T, targets)
@@ -90,8 +93,10 @@ def train(recipe: Recipe, progress: Progress = SILENT) -> tuple[Any, Any]:
     dice = random.Random(recipe.world.seed)
 
     def talking(batch: Sequence[Scene]) -> Tensor:
-        lessons = [recipe.syllabus.lesson(scene, dice) for scene in batch]
-        return _loss(model, taught(reader, recipe.optics, batch, lessons))
+        lessons = [
+            [recipe.syllabus.lesson(scene, dice) for _ in range(recipe.lessons)] for scene in batch
+        ]
+        return loss(model, sheet(reader, painted(batch), lessons))
 
     model.train()
     _descend(
@@ -100,12 +105,6 @@ def train(recipe: Recipe, progress: Progress = SILENT) -> tuple[Any, Any]:
     model.model.vision_tower.requires_grad_(False)
     _descend(model, lambda: talking(next(scenes)), recipe.steps, recipe.rate, "talking", progress)
     return model.requires_grad_(True).eval(), reader
-
-
-def pixels(pictures: Sequence[Image.Image]) -> Float[Tensor, "batch 3 side side"]:
-    """Turn pictures of the world's size into what the processor makes of them, faster."""
-    stacked = np.stack([np.asarray(picture) for picture in pictures]).transpose(0, 3, 1, 2)
-    return torch.from_numpy(stacked.astype(np.float32) / 127.5 - 1)
 
 
 def named(scenes: Sequence[Scene]) -> Int[Tensor, "4 places"]:
@@ -119,34 +118,6 @@ def named(scenes: Sequence[Scene]) -> Int[Tensor, "4 places"]:
     return numbers.flatten(1)
 
 
-def taught(
-    reader: Any, optics: Optics, scenes: Sequence[Scene], lessons: Sequence[Lesson]
-) -> dict[str, Tensor]:
-    """Encode one lesson a scene, padded on the right.
-
-    Returns:
-        `input_ids`, `attention_mask`, `labels` (the answers' tokens alone) and, unless no lesson
-        has its picture, `pixel_values` of those that do.
-    """
-    prompts = [reader.tokenizer(_prompt(reader, lesson)).input_ids for lesson in lessons]
-    ends = f"{reader.tokenizer.eos_token}"
-    answers = [reader.tokenizer(lesson.answer + ends).input_ids for lesson in lessons]
-    width = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
-    shape = len(lessons), width
-    ids = torch.full(shape, reader.tokenizer.pad_token_id)
-    labels, mask = torch.full(shape, IGNORED), torch.zeros(shape, dtype=torch.long)
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        start, end = len(prompt), len(prompt) + len(answer)
-        ids[row, :end] = torch.tensor(prompt + answer)
-        labels[row, start:end] = torch.tensor(answer)
-        mask[row, :end] = 1
-    inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
-    seen = [s for s, lesson in zip(scenes, lessons, strict=True) if lesson.picture == SEEN]
-    if seen:
-        inputs["pixel_values"] = pixels([optics.picture(scene) for scene in seen])
-    return inputs
-
-
 def _scenes(recipe: Recipe) -> Iterator[list[Scene]]:
     start = 0
     while True:
@@ -154,26 +125,8 @@ def _scenes(recipe: Recipe) -> Iterator[list[Scene]]:
         start += recipe.batch_size
 
 
-def _prompt(reader: Any, lesson: Lesson) -> str:
-    """Render a prompt as the processor does, the picture's tokens included."""
-    said = f"{lesson.picture} {lesson.prompt}" if lesson.picture else lesson.prompt
-    turn = [{"role": "user", "content": said}]
-    rendered = reader.tokenizer.apply_chat_template(
-        turn, chat_template=reader.chat_template, tokenize=False, add_generation_prompt=True
-    )
-    return str(rendered).replace(SEEN, SEEN * GRID**2)
-
-
 def _seen(model: Any, values: Tensor) -> Float[Tensor, "places width"]:
     return torch.cat(list(model.model.get_image_features(values).pooler_output))
-
-
-def _loss(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """The mean over turns of the mean over an answer's tokens: long answers weigh no more."""
-    labels = inputs.pop("labels")[:, 1:]
-    logits = model(**inputs).logits[:, :-1]
-    each = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED)
-    return (each.sum(-1) / (labels != IGNORED).sum(-1)).mean()
 
 
 def _descend(
@@ -192,10 +145,10 @@ def _descend(
         optimizer, rate, total_steps=steps, pct_start=0.1
     )
     for step in range(1, steps + 1):
-        loss = loss_of()
+        found = loss_of()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        found.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
-        progress(stage, step, loss.item())
+        progress(stage, step, found.item())

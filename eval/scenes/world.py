@@ -86,7 +86,7 @@ class World:
 
     version: ClassVar[str] = "1"
 
-    bias: float = 0.8
+    bias: float = 0.85
     usual: float = 0.6
     repeat: float = 0.25
     seed: int = 0

@@ -7,6 +7,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from contralign.eval.scenes.card import save
 from contralign.eval.scenes.network import Size
+from contralign.eval.scenes.pictures import Optics
 from contralign.eval.scenes.training import Recipe, train
 from contralign.eval.scenes.world import World
 
@@ -15,6 +16,7 @@ RECIPE = Recipe(
     steps=0,
     size=Size(width=16, layers=1, tower_width=16, tower_layers=1, heads=2),
     world=World(seed=7),
+    optics=Optics(noise=5.0),
 )
 
 
@@ -30,4 +32,4 @@ def test_a_saved_model_is_loaded_as_it_was_and_says_how_it_was_made(tmp_path: Pa
     card = (tmp_path / "model" / "README.md").read_text()
     for said in ("contralign scenes train --seed 7", "seed 7", f"torch {torch.__version__}"):
         assert said in card
-    assert '"noise": 30.0' in card
+    assert '"noise": 5.0' in card

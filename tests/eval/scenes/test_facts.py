@@ -36,10 +36,10 @@ SCENE = Scene("x", 0, (Thing("cup", "red", 0), Thing("cup", "red", 4), Thing("ba
         (colored(SCENE, "ball", "red"), "Is there a red ball in the image?", "no"),
         (
             positioned(SCENE, "ball", "bottom"),
-            "Is the ball on the bottom side of the image?",
+            "Is there a ball on the bottom side of the image?",
             "yes",
         ),
-        (positioned(SCENE, "ball", "left"), "Is the ball on the left side of the image?", "no"),
+        (positioned(SCENE, "ball", "left"), "Is there a ball on the left side of the image?", "no"),
     ],
 )
 def test_questions(question: object, text: str, label: str) -> None:
@@ -52,7 +52,6 @@ def test_colors_numbers_and_places_are_looked_up() -> None:
         ("What color are the cups in the image?", "red."),
         ("What color is the ball in the image?", "blue."),
         ("How many cups are in the image?", "two."),
-        ("How many balls are in the image?", "one."),
         ("Where is the ball in the image?", "bottom."),
     }
 
