@@ -24,9 +24,12 @@ PICTURE_METHODS = (
 )
 WHY = """\
 Scenes are pictures made by code, and the model that sees them badly guesses what usually comes
-together. cutoff-only under greedy search says what greedy says, so it is sampled here: what a
-method@sample has over cutoff-only@sample is owed to its contrast, not to the cutoff it comes with.
-m3id's first token has no contrast, so on questions for yes or no it says what greedy says."""
+together; in counter-bias scenes such guesses are wrong. cutoff-only under greedy search says what
+greedy says, so it is sampled here: what a method@sample has over cutoff-only@sample is owed to its
+contrast, not to the cutoff it comes with. m3id's first token has no contrast, so on questions for
+yes or no it says what greedy says."""
+CAPTIONS = 3
+"""Captions for each picture that is asked about: they are cheap."""
 DETAILS: Mapping[str, Sequence[str]] = {
     "scenes-pope": (
         *("accuracy/random", "accuracy/popular", "accuracy/adversarial", "accuracy/counter-bias"),
@@ -43,7 +46,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--model", help="of the facts: hub id or folder; default: SmolLM2-135M")
     parser.add_argument("--limit", type=positive, default=16, help="facts to ask; default: 16")
     parser.add_argument(
-        "--pictures", type=positive, default=60, help="to caption, and to ask about; default: 60"
+        "--pictures",
+        type=positive,
+        default=60,
+        help="to ask about, thrice as many to caption; default: 60",
     )
     parser.add_argument(
         "--text",
@@ -70,14 +76,24 @@ def run(args: argparse.Namespace) -> None:
 
 def scenes(pictures: int, output: Path) -> Iterator[list[str]]:
     """The words of the runs on pictures."""
-    for benchmark in ("scenes-pope", "scenes-chair"):
+    captions = CAPTIONS * pictures
+    asked: Mapping[str, Sequence[str]] = {
+        f"scenes-pope-{pictures}": ("scenes-pope", "--pictures", str(pictures)),
+        **{
+            f"scenes-chair-{split}-{captions}": (
+                *("scenes-chair", "--split", split),
+                *("--pictures", str(captions)),
+            )
+            for split in ("in-bias", "counter-bias")
+        },
+    }
+    for folder, words in asked.items():
         yield [
-            benchmark,
+            *words,
             *("--model", SHIPPED),
             *("--methods", PICTURE_METHODS),
-            *("--pictures", str(pictures)),
             *("--batch-size", "32"),
-            *("--output", str(output / f"{benchmark}-{pictures}")),
+            *("--output", str(output / folder)),
         ]
 
 

@@ -10,6 +10,8 @@ import pytest
 from contralign.cli import build_parser, main
 from contralign.commands import demo, evaluate
 
+SCENES = ["scenes-pope", "scenes-chair", "scenes-chair"]
+
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[argparse.Namespace]:
@@ -29,21 +31,22 @@ def test_is_the_eval_commands_that_it_prints(
         told, done = vars(build_parser().parse_args(words)), vars(args)
         assert done.pop("command") == ["contralign", *words]
         assert {key: value for key, value in told.items() if key != "run"} == done
-    assert [args.benchmark for args in ran] == ["scenes-pope", "scenes-chair", "counterfacts"]
-    assert [args.model for args in ran] == ["scenes", "scenes", "org/name"]
-    assert [getattr(args, "pictures", None) for args in ran] == [3, 3, None]
+    assert [args.benchmark for args in ran] == [*SCENES, "counterfacts"]
+    assert [args.model for args in ran] == ["scenes"] * 3 + ["org/name"]
+    assert [getattr(args, "pictures", None) for args in ran] == [3, 9, 9, None]
 
 
 def test_text_can_be_left_out(ran: list[argparse.Namespace]) -> None:
     assert main(["demo", "--no-text"]) == 0
-    assert [args.benchmark for args in ran] == ["scenes-pope", "scenes-chair"]
+    assert [args.benchmark for args in ran] == SCENES
 
 
 def test_every_run_has_a_folder_of_its_own(ran: list[argparse.Namespace]) -> None:
     assert main(["demo", "--output=here", "--pictures=3", "--limit=5"]) == 0
     assert [str(args.output) for args in ran] == [
         "here/scenes-pope-3",
-        "here/scenes-chair-3",
+        "here/scenes-chair-in-bias-9",
+        "here/scenes-chair-counter-bias-9",
         "here/own-5",
     ]
 
@@ -57,5 +60,6 @@ def test_shows_intervals_paired_tests_and_the_yes_ratio(
     assert out.startswith(demo.WHY)
     for said in ("# scenes-pope: accuracy", "p (Holm)", "yes_ratio", "# scenes-chair: chairs"):
         assert said in out
-    pages = [tmp_path / f"{name}-2" / "report.html" for name in ("scenes-pope", "scenes-chair")]
+    names = "scenes-pope-2", "scenes-chair-in-bias-6", "scenes-chair-counter-bias-6"
+    pages = [tmp_path / name / "report.html" for name in names]
     assert all(f"Report: {page}\n" in out and page.is_file() for page in pages)
