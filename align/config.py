@@ -14,6 +14,7 @@ from transformers.utils import is_torch_bf16_gpu_available
 
 from .data.needs import PAIRS, Needs
 from .losses import DPO, LOSSES, Loss
+from .metrics import MEASURED
 from .refusals import TRLOnly, refuse
 
 AT_LEAST_1 = (
@@ -104,6 +105,12 @@ class PreferenceConfig(TrainingArguments):
     def needs(self) -> Needs:
         """What is read of the data."""
         return PAIRS
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What evaluation measures beside the loss."""
+        free = self.reference == "none"
+        return tuple(name for name in MEASURED if not (free and name == "kl"))
 
     @property
     def row_length(self) -> int | None:

@@ -38,6 +38,12 @@ class CoPGConfig(PreferenceConfig):
         return PROMPTS if self.online else SCORED
 
     @property
+    def measured(self) -> tuple[str, ...]:
+        """Scores too; online, the share of samples without an end."""
+        sampled = ("completions/clipped",) if self.online else ()
+        return (*super().measured, "scores/mean", "rewards/correlation", *sampled)
+
+    @property
     def row_length(self) -> int | None:
         """Online, samples need room behind the prompt."""
         if self.max_length is None or not self.online:

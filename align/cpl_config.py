@@ -43,6 +43,11 @@ class CPLConfig(PreferenceConfig):
             return RANKINGS
         return replace(PAIRS, numbers=RANKINGS.numbers)
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """With lambda, the share of pairs that it saturates too."""
+        return (*super().measured, *(("rewards/saturated",) if self.lmbda < 1 else ()))
+
     def __post_init__(self) -> None:
         follows = self.precompute_ref_log_probs or self.sync_ref_model
         if self.reference is None and not (self.kl or follows):

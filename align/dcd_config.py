@@ -23,6 +23,12 @@ class DCDConfig(PreferenceConfig):
     learning_rate: float = 1e-4
     reference: str | None = "none"
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Surprise in place of rewards."""
+        shared = (name for name in super().measured if not name.startswith("rewards/"))
+        return (*shared, "nll/chosen", "nll/rejected")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.variant not in ("neg_only", "pos_neg"):

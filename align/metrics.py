@@ -28,11 +28,6 @@ MEASURED = (
     *("logps/chosen", "logps/rejected", *DRIFTS, "kl", "entropy"),
     *("lengths/prompt", "lengths/chosen", "lengths/rejected"),
 )
-# Of some losses alone.
-SPECIAL = (
-    *("nll/chosen", "nll/rejected", "scores/mean"),
-    *("rewards/correlation", "rewards/saturated", "completions/clipped"),
-)
 
 
 class Meter:

@@ -24,7 +24,6 @@ from trl.models import prepare_deepspeed, prepare_fsdp
 
 from .config import REFERENCES, PreferenceConfig
 from .flow import Lines
-from .metrics import MEASURED, SPECIAL
 from .policy import (
     autocast_dtype,
     check_attention,
@@ -135,7 +134,7 @@ def check_options(config: PreferenceConfig, evaluates: bool, streams: bool = Fal
         )
     _check_reporters(config.report_to)
     metric = config.metric_for_best_model
-    known = ("loss", "runtime", *MEASURED, *SPECIAL)
+    known = ("loss", "runtime", *config.measured)
     if metric is not None and not any(metric.endswith(name) for name in known):
         raise ValueError(
             f"metric_for_best_model is measured by evaluation, got {metric!r}. There are: "

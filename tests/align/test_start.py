@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from transformers.integrations.integration_utils import (
     get_available_reporting_integrations,
 )
 
+from contralign.align.config import DPOConfig
+from contralign.align.copg_config import CoPGConfig
+from contralign.align.cpl_config import CPLConfig
+from contralign.align.dcd_config import DCDConfig
 from contralign.align.engine import Engine
 from contralign.align.flow import Lines
 from contralign.align.metrics import MEASURED
@@ -185,6 +190,30 @@ def test_the_best_model_may_be_that_of_anything_measured(
     tmp_path: Path, name: str, prefix: str
 ) -> None:
     check_options(config(tmp_path, metric_for_best_model=f"{prefix}{name}"), evaluates=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "name", "measured"),
+    [
+        (DPOConfig, {}, "scores/mean", False),
+        (DPOConfig, {"reference": "none"}, "kl", False),
+        (CPLConfig, {}, "kl", False),
+        (CPLConfig, {"kl": True}, "kl", True),
+        (CPLConfig, {}, "rewards/saturated", False),
+        (CPLConfig, {"lmbda": 0.5}, "rewards/saturated", True),
+        (CoPGConfig, {}, "rewards/correlation", True),
+        (CoPGConfig, {}, "completions/clipped", False),
+        (CoPGConfig, {"online": True}, "completions/clipped", True),
+        (DCDConfig, {}, "nll/rejected", True),
+        (DCDConfig, {}, "rewards/margins", False),
+    ],
+)
+def test_the_best_model_is_not_that_of_what_a_method_does_not_measure(
+    tmp_path: Path, kind: type, given: dict[str, Any], name: str, measured: bool
+) -> None:
+    options = config(tmp_path, kind, metric_for_best_model=name, **given)
+    with nullcontext() if measured else pytest.raises(ValueError, match="There are: loss"):
+        check_options(options, evaluates=False)
 
 
 @pytest.mark.parametrize(
