@@ -79,6 +79,11 @@ def _card(adapter: Path, base: str) -> str:
 
 
 def _config(adapter: Path) -> PeftConfig:
+    if (adapter / "config.json").is_file():
+        raise ValueError(
+            f"{adapter} holds a whole model, as training without use_peft writes: there is nothing "
+            f"to merge. Use it as it is: --model {adapter}."
+        )
     if not (adapter / "adapter_config.json").is_file():
         raise ValueError(
             f"an adapter is a folder that PEFT saved, but {adapter} holds no adapter_config.json. "

@@ -46,6 +46,11 @@ def check_names(name: str, adapter: str | None) -> None:
         raise ValueError(f"a model's folder holds a config.json, but {name} doesn't.")
     if adapter is None:
         return
+    if Path(adapter, "config.json").is_file():
+        raise ValueError(
+            f"{adapter} holds a whole model, not an adapter: training without use_peft writes one. "
+            "Name it as the model."
+        )
     try:
         PeftConfig.from_pretrained(adapter)
     except (OSError, ValueError) as error:

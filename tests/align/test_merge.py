@@ -227,8 +227,10 @@ def test_refuses_a_folder_that_is_in_use(adapter: Path, base: Path) -> None:
 
 
 def test_refuses_what_is_no_adapter(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"base holds no adapter_config\.json"):
+    with pytest.raises(ValueError, match=r"base holds a whole model.* --model .*base\."):
         merge(base, tmp_path / "merged")
+    with pytest.raises(ValueError, match=r"empty holds no adapter_config\.json"):
+        merge(tmp_path / "empty", tmp_path / "merged")
 
 
 def test_refuses_the_adapter_of_a_reward_model(base: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_names_are_refused_before_weights_are_read(
         (str(adapter), None, "holds an adapter, not a model. Name its base"),
         (str(tmp_path), None, "a model's folder holds a config.json"),
         (str(model_folder), absent, f"but {absent} can't be read as either"),
-        (str(model_folder), str(model_folder), "can't be read as either"),
+        (str(model_folder), str(model_folder), "holds a whole model, not an adapter"),
     ):
         with pytest.raises(ValueError, match=complaint):
             check_names(name, on_top)
