@@ -20,6 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from contralign.decoding.vocabulary import place_ids
+
 from .adapters import evaluating
 from .batch import Batch
 from .packing import joined_images, token_types
@@ -144,6 +146,8 @@ def _bare(model: Any, sampling: Sampling) -> Iterator[None]:
         eos_token_id=list(sampling.stops),
         pad_token_id=sampling.pad,
         bos_token_id=own.bos_token_id,
+        # A picture's place in an answer would want a picture.
+        suppress_tokens=place_ids(inner) or None,
     )
     try:
         yield

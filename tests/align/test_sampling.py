@@ -82,6 +82,16 @@ def test_pictures_have_noise_of_their_own() -> None:
     assert torch.equal(first, second)
 
 
+def test_a_pictures_place_is_never_said() -> None:
+    model = made(MODELS["llama"])
+    before = {token for ids in DRAW(model, PROMPTS, "update 0").flat for token in ids}
+    place = max(before - {2})
+    model.config.image_token_id = place
+    after = {token for ids in DRAW(model, PROMPTS, "update 0").flat for token in ids}
+    assert place not in after
+    assert after & before
+
+
 def test_the_models_own_generation_config_is_left_out_and_comes_back() -> None:
     model = made(MODELS["llama"])
     expected = DRAW(model, PROMPTS, "update 0").completions
