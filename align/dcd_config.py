@@ -25,9 +25,8 @@ class DCDConfig(PreferenceConfig):
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """Surprise in place of rewards."""
-        shared = (name for name in super().measured if not name.startswith("rewards/"))
-        return (*shared, "nll/chosen", "nll/rejected")
+        """Surprise too; rewards are those of `DCDTrainer.compute_loss`."""
+        return (*super().measured, "nll/chosen", "nll/rejected")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,6 @@ import torch
 from datasets import Dataset, IterableDataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import ProcessorMixin
 
 from contralign.decoding.projections import Base, Projections
 
@@ -70,11 +69,9 @@ class DCDTrainer(PreferenceTrainer):
                 "Leave it out."
             )
         for name in ("train_dataset", "eval_dataset"):
-            _check_pictures(others.get(name), name)
+            _check_rows(others.get(name), name)
         trained = ("rejected",) if args.variant == "neg_only" else ("chosen", "rejected")
         super().__init__(model, args, loss=TokenMean(trained), paper=PAPER, **others)
-        if not isinstance(self.processing_class, ProcessorMixin):
-            raise ValueError("DCD trains on pictures, got a tokenizer. Pass the model's processor.")
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError(
                 "projections are small and trained whole, got FSDP or DeepSpeed. Start with "
@@ -125,6 +122,8 @@ class DCDTrainer(PreferenceTrainer):
             torch.stack([positive.logps[:, 0], negative.logps[:, 1]], dim=1), positive.entropy
         )
         losses, numbers = self.loss(scored.logps, None, batch)
+        if "weight" in batch.columns:
+            losses = losses * batch.columns["weight"].to(losses)
         chosen, rejected = (positive.logps - negative.logps).sum(-1).unbind(1)
         told = {
             "loss": losses,
@@ -182,8 +181,8 @@ class DCDTrainer(PreferenceTrainer):
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
 
-def _check_pictures(data: Any, name: str) -> None:
-    """Refuse rows that have no column of images, before anything is loaded."""
+def _check_rows(data: Any, name: str) -> None:
+    """Refuse rows without pictures, or with what isn't read, before anything is loaded."""
     for rows in data.values() if isinstance(data, Mapping) else [data]:
         if not isinstance(rows, Dataset | IterableDataset):
             continue
@@ -192,6 +191,11 @@ def _check_pictures(data: Any, name: str) -> None:
             raise ValueError(
                 f"DCD trains on pictures, but the rows of {name} have {', '.join(columns)}. Add a "
                 "column of images."
+            )
+        if "margin" in columns:
+            raise ValueError(
+                f"a margin is between two answers, which DCD never compares, but {name} has one. "
+                "Leave the column out."
             )
         column = next((one for one in IMAGES if one in columns), None)
         if column is None or isinstance(rows, IterableDataset):

@@ -177,6 +177,9 @@ def test_evaluation_reads_every_answer_through_both(tmp_path: Path) -> None:
     )
     assert last["eval_rewards/accuracies"] == 1
     assert last["eval_logps/chosen_drift"] > 0
+    for name in ("rewards/accuracies", "nll/rejected"):
+        assert name in made.args.measured
+        assert f"eval_{name}" in last
 
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -226,6 +229,7 @@ def test_bad_input_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
         (text, "the rows of train_dataset have prompt, chosen, rejected"),
         (blind, "1 rows of train_dataset have none, the first is row 2"),
         (silent, "empty-completion"),
+        (pairs(2).add_column("margin", [1.0, 2.0]), "a margin is between two answers"),
     ):
         with pytest.raises(ValueError, match=match):
             run(tmp_path, "no/model", tiny_llava()[1], train_dataset=data)

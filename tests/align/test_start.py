@@ -205,7 +205,7 @@ def test_the_best_model_may_be_that_of_anything_measured(
         (CoPGConfig, {}, "completions/clipped", False),
         (CoPGConfig, {"online": True}, "completions/clipped", True),
         (DCDConfig, {}, "nll/rejected", True),
-        (DCDConfig, {}, "rewards/margins", False),
+        (DCDConfig, {}, "rewards/margins", True),
     ],
 )
 def test_the_best_model_is_not_that_of_what_a_method_does_not_measure(
