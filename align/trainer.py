@@ -145,10 +145,7 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         )
         if self.reference is not None:
             self.reference.place(lambda module: place(module, self))
-        self.journal = Journal(
-            exact_drift=self.start.equal and not args.sync_ref_model,
-            sampled=args.needs.completions == "none",
-        )
+        self.journal = Journal(exact_drift=self.start.equal and not args.sync_ref_model)
         self.guard = FiniteGuard(Path(args.output_dir), tokenizer.decode, args.process_index)
         self.paper = paper
         self.base = (

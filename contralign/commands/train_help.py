@@ -44,6 +44,12 @@ OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "loss": ("online", "num_generations", "max_completion_length", "temperature"),
     },
     "dcd": {"loss": ("variant",)},
+    "hypo": {
+        "loss": (
+            *("lmbda", "baseline", "num_generations", "online_prompts"),
+            *("max_completion_length", "temperature"),
+        ),
+    },
     "reward": {"loss": ("center_rewards_coefficient",)},
 }
 OUR_WORDS: Mapping[str, str] = {

@@ -40,8 +40,11 @@ def test_online_prompts_are_all_that_is_read_and_leave_room(tmp_path: Path) -> N
         ({"online": True, "num_generations": 1}, "num_generations must be at least 2, got 1"),
         ({"online": True, "max_completion_length": 0}, "max_completion_length must be at least 1"),
         ({"online": True, "temperature": 0.0}, "temperature must be above 0"),
-        ({"temperature": 0.7}, r"temperature is of samples, got 0\.7 without online"),
-        ({"num_generations": 8}, "num_generations is of samples, got 8 without online"),
+        (
+            {"temperature": 0.7},
+            r"of samples, got 0\.7 where none are drawn. Set online",
+        ),
+        ({"num_generations": 8}, r"num_generations is of samples, got 8 where none are drawn"),
         ({"online": True, "reference": "cached"}, "got reference: cached with online"),
         ({"online": True, "max_length": 128}, "max_length holds a prompt and a sample, got 128"),
     ],
