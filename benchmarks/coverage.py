@@ -1,4 +1,4 @@
-"""Where pairs don't cover what a policy says, DPO's KL to the reference grows; HyPO's stays bounded.
+"""Where pairs don't cover what a policy says, DPO's KL to the reference grows; HyPO's rests.
 
     python benchmarks/coverage.py --output docs/hypo.png
 

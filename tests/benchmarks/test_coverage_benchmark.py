@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def test_the_kl_is_half_the_square_of_theta(toy: dict[str, Any]) -> None:
 
 def test_dpo_goes_on_and_hypo_rests(toy: dict[str, Any]) -> None:
     dpo = toy["train"](HyPO(1.0, 0.0), 600, 16)
-    assert all(later > earlier for earlier, later in zip(dpo, dpo[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(dpo))
     assert dpo[-1] > 14
     rest = toy["resting"](1.0, 0.1)
     assert rest == pytest.approx(1.334, abs=1e-3)
