@@ -37,7 +37,8 @@ from .python_record import python_record
 from .record import Record
 from .reference_keys import known_weights
 from .references import make_reference
-from .rewards import Reward, as_reward
+from .rewards import Reward
+from .scoring import to_be_read
 from .selfcheck import check_gradient, check_start
 from .sets import Data, EvalData, Sets
 from .start import check_models, check_options, look_at_start, own_callbacks, place
@@ -92,12 +93,11 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         model = str(model) if isinstance(model, Path) else model
         check_options(args, eval_dataset is not None, isinstance(train_dataset, IterableDataset))
         check_models(args, peft_config, quantization_config, reference)
+        judge = to_be_read(reward, args.needs, paper.method)
         processor = processing_class or load_processor(model, args)
         tokenizer = tokenizer_of(processor)
-        judge = None if reward is None else as_reward(reward)
         self.sets = Sets(args, processor, judge)
-        rows = self.sets.prepared(train_dataset, "training")
-        held_out = self.sets.prepared(eval_dataset, "evaluation")
+        rows, held_out = self.sets.all_prepared(train_dataset, eval_dataset)
         if not isinstance(rows, Dataset):
             # Each process reads its part of a stream: joined batches couldn't be cut again.
             args.accelerator_config.dispatch_batches = False
