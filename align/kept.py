@@ -139,6 +139,12 @@ class Kept:
         step, metric = Path(best).name.rpartition("-")[2], self.args.metric_for_best_model
         return f"after update {step} of {state.max_steps}, the best evaluated by {metric}"
 
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[misc]
+        if norm is not None and self.accelerator.scaler is None:
+            self.guard.watch_gradient(norm)
+        return norm
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.guard.check()
         self.journal.count(self._sum)

@@ -215,9 +215,8 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         losses, numbers = loss(policy, reference, batch)
         if model.training:
             sums = None if reference is None else reference.sum(-1)
-            self.guard.watch(
-                Seen(self.state.global_step, batch, losses.detach(), policy.detach().sum(-1), sums)
-            )
+            logps = {"policy_logp": policy.detach().sum(-1), "reference_logp": sums}
+            self.guard.watch(Seen(self.state.global_step, batch, losses.detach(), logps))
             self._check_start(loss, policy.detach(), reference, batch)
         if "weight" in batch.columns:
             losses = losses * batch.columns["weight"].to(losses)
@@ -244,12 +243,11 @@ class PreferenceTrainer(Kept, Measured, Trainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
-        if norm is not None and self.accelerator.scaler is None:
-            self.guard.watch_gradient(norm)
-            if self.args.self_check and self.state.global_step == 0:
-                self.guard.check()
-                if not self._may_lack_gradient():
-                    check_gradient(norm, self.start)
+        first = self.args.self_check and self.state.global_step == 0
+        if first and norm is not None and self.accelerator.scaler is None:
+            self.guard.check()
+            if not self._may_lack_gradient():
+                check_gradient(norm, self.start)
         return norm
 
     def _may_lack_gradient(self) -> bool:
