@@ -21,6 +21,7 @@ from trl.trainer.utils import create_model_from_path
 
 import contralign
 from contralign.decoding.checks import one_of
+from contralign.decoding.projections import WEIGHTS as PROJECTIONS
 
 from .adapters import with_adapter
 from .card import use
@@ -83,6 +84,11 @@ def _card(adapter: Path, base: str, output: Path, sees: bool) -> str:
 
 
 def _config(adapter: Path) -> PeftConfig:
+    if (adapter / PROJECTIONS).is_file():
+        raise ValueError(
+            f"{adapter} holds projections of `contralign train dcd`: there is nothing to merge, as "
+            f"they replace nothing in their model. Decode with --method dcd:path={adapter}."
+        )
     if (adapter / "config.json").is_file():
         raise ValueError(
             f"{adapter} holds a whole model, as training without use_peft writes: there is nothing "

@@ -236,6 +236,9 @@ def test_refuses_what_is_no_adapter(base: Path, tmp_path: Path) -> None:
         merge(base, tmp_path / "merged")
     with pytest.raises(ValueError, match=r"empty holds no adapter_config\.json"):
         merge(tmp_path / "empty", tmp_path / "merged")
+    (base / "projections.safetensors").touch()
+    with pytest.raises(ValueError, match=r"nothing to merge.* --method dcd:path=.*base\."):
+        merge(base, tmp_path / "merged")
 
 
 def test_refuses_the_adapter_of_a_reward_model(base: Path, tmp_path: Path) -> None:
