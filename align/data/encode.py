@@ -155,8 +155,9 @@ def _cut(encoded: Encoded, names: Sequence[str], max_length: int | None, least: 
 def _check_processor(row: Row, processor: Processor) -> None:
     if "images" in row and not isinstance(processor, ProcessorMixin):
         raise ValueError(
-            f"rows with images need the model's processor, got a {type(processor).__name__}. Load "
-            "it with AutoProcessor, or leave out the column of images."
+            "rows with images need a model that reads images, and its processor, got a "
+            f"{type(processor).__name__}. Name such a model, or leave out the column of images; in "
+            "Python, load the processor with AutoProcessor."
         )
     tokenizer = tokenizer_of(processor)
     if not is_conversational(row):

@@ -255,7 +255,9 @@ def test_refuses_a_tokenizer_without_what_the_rows_need() -> None:
         encoded(TALK[0], words())
     with pytest.raises(ValueError, match="has no eos_token"):
         encoded(TEXT[0], words(eos_token=None))
-    with pytest.raises(ValueError, match="rows with images need the model's processor, got a"):
+    with pytest.raises(
+        ValueError, match="rows with images need a model that reads images, and its"
+    ):
         encoded({**TEXT[0], "images": []}, shared("chatml"))
     assert encoded(TALK[0], words(chat_template=LLAMA, bos_token="<eos>")).prompt
 
