@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from contralign.decoding.checks import whole
 
@@ -31,20 +31,13 @@ class CoPGConfig(OnlineConfig):
 
     @property
     def needs(self) -> Needs:
-        """Prompts alone online, else scored completions."""
-        return PROMPTS if self.online else SCORED
+        """Prompts with room for samples online, else scored completions."""
+        return replace(PROMPTS, room=self.max_completion_length) if self.online else SCORED
 
     @property
     def measured(self) -> tuple[str, ...]:
         """Scores too."""
         return (*super().measured, "scores/mean", "rewards/correlation")
-
-    @property
-    def row_length(self) -> int | None:
-        """Online, samples need room behind the prompt."""
-        if self.max_length is None or not self.online:
-            return self.max_length
-        return self.max_length - self.max_completion_length + 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

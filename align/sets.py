@@ -70,7 +70,7 @@ class Sets:
             rows, self.reports[name] = prepare(
                 dataset,
                 self.processor,
-                self.config.row_length,
+                self.config.max_length,
                 self.config.on_problem,
                 name=f"the {name} data",
                 num_proc=self.config.dataset_num_proc,
@@ -103,7 +103,7 @@ class Sets:
         sampled = self.config.needs.completions == "none"
         late = sampled or isinstance(self.processor, ProcessorMixin)
         processor = self.processor if late else None
-        return PairCollator(processor, self.config.row_length, self.config.needs)
+        return PairCollator(processor, self.config.max_length, self.config.needs)
 
     def numbers(self) -> dict[str, int]:
         """What was found, as numbers for the log."""

@@ -135,8 +135,7 @@ def _stops(ids: Sequence[int], tokenizer: Any) -> bool:
 def _cut(encoded: Encoded, names: Sequence[str], max_length: int | None, least: int) -> Encoded:
     length = len(encoded.prompt)
     if max_length is not None and length + least > max_length:
-        told = "max_length is" if names else "max_length less the longest sample, and one, is"
-        found = f"it has {length} tokens, {told} {max_length}"
+        found = f"it has {length} tokens, max_length is {max_length}"
         raise RowError("prompt-too-long", found + f", a sample's {least}" * (least > 1))
     room = None if max_length is None else max_length - length
     completions = [ids[:room] for ids in encoded.completions]

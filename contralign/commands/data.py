@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import data_pairs, data_score
@@ -18,8 +19,9 @@ CHECK = """Check preference data as training does it.
 
 The exit code is 0 when every row can be trained on, and 1 when some can't.
 """
-METHODS = ("dpo", "cpl", "copg")
+METHODS = ("dpo", "cpl", "copg", "hypo")
 ONLINE = ("copg",)
+LONGEST = 128  # tokens of a sample where nothing is said, as in training
 WITHOUT_MODEL = (
     "Not checked without --model: chat template, lengths, BOS and EOS, and where completions start."
 )
@@ -67,7 +69,7 @@ def add_check_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--max-completion-length",
         type=positive,
-        help="tokens of the longest sample, with --online; default: that of training",
+        help="tokens of the longest sample, with --online or hypo; default: 128, as in training",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
@@ -91,7 +93,9 @@ def check(args: argparse.Namespace) -> None:
     processor = None if args.model is None else _processor(args.model)
     rows = load(args.data, name=args.name, split=args.split)
     needs = PROMPTS if args.online else NEEDS[args.method]
-    report = check_rows(rows, processor, _row_length(args), needs)
+    if args.online or args.method == "hypo":
+        needs = replace(needs, room=args.max_completion_length or LONGEST)
+    report = check_rows(rows, processor, args.max_length, needs)
     print(_as_json(args, report) if args.json else _as_text(args, report))
     if report.unusable:
         sys.exit(1)
@@ -107,24 +111,12 @@ def _check_options(args: argparse.Namespace) -> None:
             f"--online is of --method {', '.join(ONLINE)}, got {args.method}. Leave out --online, "
             "or name that method."
         )
-    if args.max_completion_length is not None and not (args.online and args.max_length):
+    drawn = args.online or args.method == "hypo"
+    if args.max_completion_length is not None and not (drawn and args.max_length):
         raise ValueError(
             "--max-completion-length is what --max-length leaves to a sample, got it without "
-            f"{'--max-length' if args.online else '--online'}. Add that, or leave it out."
+            f"{'--max-length' if drawn else '--online'}. Add that, or leave it out."
         )
-
-
-def _row_length(args: argparse.Namespace) -> int | None:
-    """Tokens of a row; online, samples need room behind the prompt."""
-    if not (args.online and args.max_length):
-        return args.max_length
-    from contralign.align import CoPGConfig
-
-    longest = args.max_completion_length or CoPGConfig.max_completion_length
-    config = CoPGConfig(
-        "unused", online=True, max_length=args.max_length, max_completion_length=longest
-    )
-    return config.row_length
 
 
 def _processor(model: str) -> Any:

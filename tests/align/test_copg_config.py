@@ -18,7 +18,7 @@ def test_the_loss_is_made_of_them(tmp_path: Path) -> None:
 
 def test_online_prompts_are_all_that_is_read_and_leave_room(tmp_path: Path) -> None:
     offline = config(tmp_path, CoPGConfig, max_length=20)
-    assert (offline.needs.scores, offline.row_length, offline.scored_temperature) == (True, 20, 1)
+    assert (offline.needs.scores, offline.needs.room, offline.scored_temperature) == (True, 1, 1)
     online = config(
         tmp_path,
         CoPGConfig,
@@ -27,10 +27,8 @@ def test_online_prompts_are_all_that_is_read_and_leave_room(tmp_path: Path) -> N
         max_completion_length=8,
         temperature=0.7,
     )
-    # A prompt of 12 tokens fits: it's shorter than 13.
-    assert (online.needs.completions, online.row_length) == ("none", 13)
+    assert (online.needs.completions, online.needs.room) == ("none", 8)
     assert online.scored_temperature == 0.7
-    assert config(tmp_path, CoPGConfig, online=True, max_length=None).row_length is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from align_runs import config
 
 from contralign.align import HyPO, HyPOConfig
+from contralign.commands.data import LONGEST
 
 
 def test_the_loss_is_made_of_them(tmp_path: Path) -> None:
@@ -19,8 +20,12 @@ def test_the_loss_is_made_of_them(tmp_path: Path) -> None:
 def test_samples_need_room_behind_the_prompt(tmp_path: Path) -> None:
     given = {"max_length": 20, "max_completion_length": 8}
     online = config(tmp_path, HyPOConfig, **given)
-    assert (online.needs.room, online.row_length) == (8, 20)
+    assert online.needs.room == 8
     assert config(tmp_path, HyPOConfig, lmbda=0, max_length=20).needs.room == 1
+
+
+def test_data_check_leaves_as_much_room() -> None:
+    assert HyPOConfig.max_completion_length == LONGEST
 
 
 def test_more_is_measured_where_there_are_samples(tmp_path: Path) -> None:

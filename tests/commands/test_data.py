@@ -93,17 +93,21 @@ def test_prompts_to_sample_for(
     capsys.readouterr()
     long = (*words, "--model", str(model_folder), "--max-length", "6")
     assert checked(*long, "--max-completion-length", "3") == 1
-    told = "row 2 (a b c d): it has 4 tokens, max_length less the longest sample, and one, is 4"
+    told = "row 2 (a b c d): it has 4 tokens, max_length is 6, a sample's 3"
     assert told in capsys.readouterr().out
     assert checked(*long, "--max-completion-length", "2") == 0
-    assert checked(*long) == 2
-    assert "got 6 with max_completion_length 128" in capsys.readouterr().err
+    assert checked(*long) == 1
+    assert "a sample's 128" in capsys.readouterr().out
+    pairs = (written(tmp_path, GOOD), "--method", "hypo", *long[4:])
+    assert checked(*pairs, "--max-completion-length", "2") == 0
+    assert checked(*pairs, "--max-completion-length", "6") == 1
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["FILE", "--online"], "--online is of --method copg, got dpo"),
+        (["FILE", "--method", "hypo", "--online"], "--online is of --method copg, got hypo"),
         (["FILE", "--max-completion-length", "3"], "got it without --online"),
         (
             ["FILE", "--method", "copg", "--online", "--max-completion-length", "3"],
