@@ -27,6 +27,7 @@ from .batch import Batch
 from .packing import joined_images, token_types
 from .paths import part, stacked
 from .reference_keys import completion_keys
+from .scratch import merged
 from .support import language_model
 
 
@@ -65,7 +66,7 @@ class Sampling:
         prompts = replace(batch, completions=[[] for _ in batch.prompts])
         # Pictures go one by one: padding would move what stands in their places.
         parts = [part(prompts, [i]) for i in range(len(batch))] if batch.images else [prompts]
-        with evaluating(model), _bare(model, self):
+        with merged(model), evaluating(model), _bare(model, self):
             drawn = [group for one in parts for group in self._drawn(model, one, moment)]
         return replace(prompts, completions=drawn, sampled=self.k)
 
