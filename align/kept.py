@@ -258,7 +258,8 @@ class Kept:
         """Write what was trained."""
         super()._save(folder, state_dict)  # type: ignore[misc]
 
-    def _syncs(self) -> list[ReferenceSync]:
+    def _syncs(self) -> list[Any]:
+        """What a checkpoint keeps too: each has `save(folder)` and `load(folder)`."""
         callbacks = self.callback_handler.callbacks
         return [one for one in callbacks if isinstance(one, ReferenceSync)]
 

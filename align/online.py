@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from .batch import Batch
 from .sampling import Sampling, stops
+from .scratch import Lagged
 from .sets import Sets
 
 CLIPPED_UPDATES = 5
@@ -27,12 +29,15 @@ class Online:
     sets: Sets
     _warn: Any
     _all_clipped = True
+    _lag_is_told = False
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
         if self.args.draws:
-            self._sample(inputs, f"update {self.state.global_step}")
+            with self._lagged.at(self.state.global_step) as lag:
+                self._sample(inputs, f"update {self.state.global_step}")
+            self._tell_lag(inputs["told"], lag)
             self._tell_endless(inputs["told"]["completions/clipped"])
         stepped: Tensor = super().training_step(  # type: ignore[misc]
             model, inputs, num_items_in_batch
@@ -81,6 +86,27 @@ class Online:
             pad=tokenizer.pad_token_id,
             seed=args.seed,
         )
+
+    @cached_property
+    def _lagged(self) -> Lagged:
+        return Lagged(self.model, self.args.refresh_every)
+
+    def _syncs(self) -> list[Any]:
+        kept: list[Any] = super()._syncs()  # type: ignore[misc]
+        return [*kept, self._lagged] if self.args.draws else kept
+
+    def _tell_lag(self, told: dict[str, Tensor], lag: int) -> None:
+        """Log how old the policy is that was sampled, where it may be; warn once."""
+        every = self.args.refresh_every
+        if every == 1:
+            return
+        told["samples/lag"] = torch.full_like(told["completions/clipped"], lag)
+        if not self._lag_is_told:
+            self._lag_is_told = True
+            self._warn(
+                f"refresh_every is {every}: samples are of a policy up to {every - 1} updates old, "
+                "which biases what is learned from them. refresh_every: 1 has no lag."
+            )
 
     def _tell_endless(self, clipped: Tensor) -> None:
         """Warn once of a policy that never ends a text."""

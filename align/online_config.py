@@ -8,7 +8,7 @@ from contralign.decoding.checks import positive, whole
 
 from .config import PreferenceConfig
 
-OF_SAMPLES = ("num_generations", "max_completion_length", "temperature")
+OF_SAMPLES = ("num_generations", "max_completion_length", "temperature", "refresh_every")
 
 
 @dataclass
@@ -20,11 +20,14 @@ class OnlineConfig(PreferenceConfig):
         max_completion_length: Tokens of the longest sample; prompt and sample fit max_length.
         temperature: Of sampling. Of samples, policy and reference are then those at this
             temperature.
+        refresh_every: Updates between two times that samples see the policy's new weights. Above 1
+            they are of an earlier policy, by `samples/lag` updates, which biases what is learned.
     """
 
     num_generations: int = 4
     max_completion_length: int = 128
     temperature: float = 1.0
+    refresh_every: int = 1
 
     @property
     def draws(self) -> bool:
@@ -46,6 +49,7 @@ class OnlineConfig(PreferenceConfig):
         whole("num_generations", self.num_generations, 1)
         whole("max_completion_length", self.max_completion_length, 1)
         positive("temperature", self.temperature)
+        whole("refresh_every", self.refresh_every, 1)
         if self.draws:
             self._check_room()
         else:

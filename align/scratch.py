@@ -9,6 +9,7 @@ once: what is sampled is then the rounded policy, as after any merge.
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from contralign.decoding.checks import whole
+
+from .saving import STATE
 
 FILE = "samples_policy.safetensors"
 ADAPTED = (lora.Linear, lora.Embedding)
@@ -153,17 +156,17 @@ class Lagged:
         save_file(kept, temporary, metadata={"update": str(self.since)})
         os.replace(temporary, folder / FILE)
 
-    def load(self, folder: Path, update: int) -> None:
+    def load(self, folder: Path) -> None:
         """Go on with the copy of a checkpoint.
 
         Args:
             folder: The checkpoint.
-            update: How many it is after.
 
         Raises:
             OSError: The checkpoint has none, but must.
             ValueError: It is another model's.
         """
+        update = json.loads((folder / STATE).read_text(encoding="utf-8"))["global_step"]
         due = update - update % self._every
         if due == update:
             return

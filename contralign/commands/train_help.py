@@ -43,13 +43,16 @@ OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "cpl": {"loss": ("alpha", "gamma", "lmbda", "kl", "average", "bc_coeff", "bc_steps")},
     "copg": {
         "data": ("reward_model_name_or_path", "reward_funcs", "reward_column"),
-        "loss": ("online", "num_generations", "max_completion_length", "temperature"),
+        "loss": (
+            *("online", "num_generations", "max_completion_length", "temperature"),
+            "refresh_every",
+        ),
     },
     "dcd": {"loss": ("variant",)},
     "hypo": {
         "loss": (
             *("lmbda", "baseline", "num_generations", "online_prompts"),
-            *("max_completion_length", "temperature"),
+            *("max_completion_length", "temperature", "refresh_every"),
         ),
     },
     "reward": {"loss": ("center_rewards_coefficient",)},

@@ -161,6 +161,29 @@ def test_an_online_run_is_resumed(tmp_path: Path) -> None:
     assert torch.equal(learned(run), learned(unbroken))
 
 
+@pytest.mark.parametrize("lora", [True, False])
+def test_a_lagging_run_is_told_and_resumed_between_two_refreshes(
+    tmp_path: Path, lora: bool
+) -> None:
+    saved = {"save_strategy": "steps", "save_steps": 1, "num_train_epochs": 3, "lora": lora}
+    given = {**ONLINE, **saved, "train_dataset": rows(16), "reward": vowels, "refresh_every": 4}
+    unbroken = trained(tmp_path, **given)
+    assert logged(unbroken, "samples/lag") == [0, 1, 2, 3, 0, 1]
+    run = trainer(tmp_path, **given)
+    run.train(str(tmp_path / "checkpoint-3"))
+    assert lines(run) == lines(unbroken)
+    assert torch.equal(learned(run), learned(unbroken))
+    fresh = trained(tmp_path / "fresh", **{**given, "refresh_every": 1})
+    assert logged(fresh, "scores/mean")[0] == logged(run, "scores/mean")[0]
+    assert logged(fresh, "scores/mean")[1:] != logged(run, "scores/mean")[1:]
+    assert "samples/lag" not in lines(fresh)[0]
+
+
+def test_a_lag_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trained(tmp_path, **ONLINE, train_dataset=rows(24), reward=vowels, refresh_every=2)
+    assert caplog.text.count("samples are of a policy up to 1 updates old") == 1
+
+
 def test_evaluations_draw_the_same_noise(tmp_path: Path) -> None:
     run = trainer(tmp_path, **ONLINE, eval_dataset=rows(10, seed=1), reward=vowels)
     first, second = run.evaluate(), run.evaluate()

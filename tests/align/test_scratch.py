@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ def adapted(model: nn.Module) -> int:
 
 def kept(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: x.clone() for name, x in model.state_dict().items()}
+
+
+def checkpoint(folder: Path, update: int) -> Path:
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": update}))
+    return folder
 
 
 def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
@@ -164,7 +170,7 @@ def test_a_copy_goes_with_its_checkpoint(tmp_path: Path) -> None:
     moved(model)
     lagged.save(tmp_path)
     again = Lagged(model, 4)
-    again.load(tmp_path, 6)
+    again.load(checkpoint(tmp_path, 6))
     with again.at(6) as lag:
         assert lag == 2
         assert torch.equal(model(IDS).logits, expected)
@@ -173,14 +179,14 @@ def test_a_copy_goes_with_its_checkpoint(tmp_path: Path) -> None:
 def test_what_cannot_go_on_is_refused(tmp_path: Path) -> None:
     model = policy()
     lagged = Lagged(model, 4)
-    lagged.load(tmp_path, 8)  # where a copy is due anyway
+    lagged.load(checkpoint(tmp_path, 8))  # where a copy is due anyway
     with pytest.raises(OSError, match=rf"no {FILE}.* 2 updates behind.*a multiple of 4"):
-        lagged.load(tmp_path, 6)
+        lagged.load(checkpoint(tmp_path, 6))
     with pytest.raises(RuntimeError, match="update 5 samples from 4, whose weights are lost"):
         lagged.at(5).__enter__()
     with lagged.at(4):
         lagged.save(tmp_path)
     with pytest.raises(ValueError, match="is of another model"):
-        Lagged(policy(r=2), 4).load(tmp_path, 6)
+        Lagged(policy(r=2), 4).load(tmp_path)
     with pytest.raises(ValueError, match="refresh_every"):
         Lagged(model, 0)
