@@ -40,6 +40,7 @@ bench: $(INSTALLED)  ## Speed and memory of decoding and training, as ratios
 	$(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/flops.py
 	$(BIN)/python benchmarks/training.py --ratios 4:1
+	$(BIN)/python benchmarks/online.py --shape body
 
 gpu: $(INSTALLED)  ## The tests and benchmarks that need a CUDA device
 	$(BIN)/pytest -rs -m gpu

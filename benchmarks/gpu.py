@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py                                # decoding: about 8 minutes on an H100
     accelerate launch --num_processes 1 benchmarks/gpu.py   # the same
-    python benchmarks/gpu.py --parts training               # one of the two
+    python benchmarks/gpu.py --parts training               # one of the three
     python benchmarks/gpu.py --shape tiny --device cpu      # does it run?
 
 Decoding with a second branch. The gate comes first: in float32, at the same shape with two layers,
@@ -11,9 +11,9 @@ scores may err little more than the naive loop's. What passes is timed (see cloc
 drafts take one row, and a static cache makes transformers compile the decode step, so both are
 timed on batch 1 and more tokens.
 
-Training is training.py's contest, with LoRA on a bfloat16 model. What runs out of memory there is a
-result like a time. Any other contestant that failed makes this exit with an error; the JSON names
-it and says why.
+Training is training.py's contest and online.py's, with LoRA on a bfloat16 model. What runs out of
+memory there is a result like a time. Any other contestant that failed makes this exit with an
+error; the JSON names it and says why.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import online
 import torch
 import training
 from accelerate import PartialState
@@ -41,6 +42,7 @@ from transformers import AutoModelForCausalLM
 
 from contralign.eval.machine import machine, versions
 
+PARTS = ("decoding", "training", "online")
 LOOKUP = {"prompt_lookup_num_tokens": 4}
 STATIC = {"cache_implementation": "static"}
 DRAFTED: dict[str, Run] = {
@@ -168,7 +170,7 @@ def forwards(model: Any, case: Case, count: int, contestants: Mapping[str, Run])
 
 
 def sections(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[str, Any]]:
-    """Measure decoding, then training."""
+    """Measure decoding, then training on pairs, then online."""
     if "decoding" in arguments.parts:
         yield from decoding(arguments, device)
     gc.collect()  # the model that was decoded with
@@ -176,6 +178,10 @@ def sections(arguments: argparse.Namespace, device: torch.device) -> Iterator[di
         with tempfile.TemporaryDirectory() as folder:
             bench = training.Workbench(arguments.shape, device, torch.bfloat16, Path(folder))
             yield from training.sections(arguments, bench)
+    gc.collect()
+    if "online" in arguments.parts:
+        work, dtype = online.Work(*arguments.work), torch.bfloat16
+        yield from online.sections(arguments.shape, device, dtype, work, arguments.rounds)
 
 
 def decoding(arguments: argparse.Namespace, device: torch.device) -> Iterator[dict[str, Any]]:
@@ -205,6 +211,8 @@ def decoding(arguments: argparse.Namespace, device: torch.device) -> Iterator[di
 
 def shown(section: Mapping[str, Any]) -> str:
     """Lay one section out for a terminal."""
+    if section["section"] == online.SECTION:
+        return f"\n{online.shown(section)}"
     if section["section"] in training.SECTIONS:
         return f"\n{training.shown(section)}"
     title = "{section}, batch {rows}, main {main}, contrast {contrast}, {tokens} tokens"
@@ -226,12 +234,13 @@ def pair(given: str) -> tuple[int, int]:
 def parsed(given: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0] if __doc__ else None, parents=[options(256)]
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        parents=[options(256), online.options()],
     )
     parser.add_argument("--shape", choices=SHAPES, default="llama-8b")
     parser.add_argument("--device", help="without it, the CUDA device that Accelerate chooses")
     parser.add_argument(
-        "--parts", nargs="+", choices=("decoding", "training"), default=["decoding", "training"]
+        "--parts", nargs="+", choices=PARTS, default=[*PARTS], help="what to measure"
     )
     parser.add_argument("--rounds", type=int, default=2, help="after one that warms up")
     parser.add_argument("--json", type=Path, default=Path("runs/gpu.json"), help="all numbers")

@@ -90,7 +90,7 @@ def trainers(model: Any, processor: Any, folder: Path) -> Trainers:
         processing_class=processor,
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules=LAYERS, task_type="CAUSAL_LM"),
     )
-    _move(theirs.model)
+    move(theirs.model)
     config = DPOConfig(**shared, reference="base")
     ours = DPOTrainer(theirs.model, config, processing_class=processor)
     for trainer in (ours, theirs):
@@ -151,7 +151,8 @@ def gpu_path(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _move(model: Any) -> None:
+def move(model: Any) -> None:
+    """Let the adapter say something."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -24,6 +24,9 @@ TWICE_TWO = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
 FULL = {"lora": False}
 SAVED = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
 ONLINE = {"method": "copg", "learning_rate": 1e-3}
+DRAWN = {**ONLINE, "method": "copg-drawn"}
+LAGGING = {**ONLINE, "refresh_every": 3}
+HYPO = {**ONLINE, "method": "hypo"}
 STREAM = {"streamed": True, "max_steps": 2}
 # For one process and for two, which make the same batches of eight pairs; the epoch's last of five.
 RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -33,7 +36,10 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cached": ({**FULL, **EIGHT}, {**FULL, **FOUR, "reference": "cached"}),
     "split": ({**FULL, **EIGHT}, {**FULL, **EIGHT, "accelerator_config": {"split_batches": True}}),
     "streamed": ({**STREAM, **EIGHT}, {**STREAM, **FOUR}),
+    "drawn": ({**DRAWN, **EIGHT}, {**DRAWN, **TWICE_TWO}),
     "online": ({**ONLINE, **EIGHT}, {**ONLINE, **TWICE_TWO}),
+    "lagging": ({**LAGGING, **EIGHT}, {**LAGGING, **SAVED, **FOUR, "resumed": True}),
+    "hypo": ({**HYPO, **EIGHT}, {**HYPO, **FOUR}),
     "resumed": (EIGHT, {**FOUR, **SAVED, "resumed": True}),
 }
 

@@ -93,10 +93,21 @@ def test_training_is_measured_in_bfloat16_with_lora_into_the_same_json(gpu, tmp_
     assert "ours, no checkpointing" in capsys.readouterr().out
 
 
-def test_both_parts_follow_one_another(gpu, monkeypatch):
+def test_all_parts_follow_one_another(gpu, monkeypatch):
     monkeypatch.setattr(gpu, "decoding", lambda *_: iter(["decoding"]))
     monkeypatch.setattr(gpu.training, "sections", lambda *_: iter(["training"]))
-    assert [*gpu.sections(gpu.parsed(TINY), torch.device("cpu"))] == ["decoding", "training"]
+    monkeypatch.setattr(gpu.online, "sections", lambda *_: iter(["online"]))
+    assert [*gpu.sections(gpu.parsed(TINY), torch.device("cpu"))] == [*gpu.PARTS]
+
+
+def test_online_training_is_measured_in_bfloat16(gpu, tmp_path, capsys):
+    path = tmp_path / "gpu.json"
+    given = ["--shape", "tiny", "--device", "cpu", "--rounds", "1", "--work", "2", "2", "6", "4"]
+    gpu.main([*given, "--parts", "online", "--json", str(path)])
+    (section,) = json.loads(path.read_text())["sections"]
+    assert section["section"] == "online"
+    assert section["contestants"]["ours"]["times"]["seconds"] > 0
+    assert "ours, adapter beside" in capsys.readouterr().out
 
 
 def test_what_runs_out_of_memory_is_a_result(gpu, tmp_path, monkeypatch):
