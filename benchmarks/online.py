@@ -103,7 +103,7 @@ def options() -> argparse.ArgumentParser:
         "--work",
         nargs=4,
         type=int,
-        default=[2, 4, 64, 64],
+        default=[2, 4, 64, 32],
         metavar=("PROMPTS", "K", "P", "A"),
         help="prompts of a step, samples of each, and the tokens of a prompt and of a sample",
     )

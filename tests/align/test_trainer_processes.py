@@ -25,7 +25,6 @@ FULL = {"lora": False}
 SAVED = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
 ONLINE = {"method": "copg", "learning_rate": 1e-3}
 DRAWN = {**ONLINE, "method": "copg-drawn"}
-LAGGING = {**ONLINE, "refresh_every": 3}
 HYPO = {**ONLINE, "method": "hypo"}
 STREAM = {"streamed": True, "max_steps": 2}
 # For one process and for two, which make the same batches of eight pairs; the epoch's last of five.
@@ -38,7 +37,6 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "streamed": ({**STREAM, **EIGHT}, {**STREAM, **FOUR}),
     "drawn": ({**DRAWN, **EIGHT}, {**DRAWN, **TWICE_TWO}),
     "online": ({**ONLINE, **EIGHT}, {**ONLINE, **TWICE_TWO}),
-    "lagging": ({**LAGGING, **EIGHT}, {**LAGGING, **SAVED, **FOUR, "resumed": True}),
     "hypo": ({**HYPO, **EIGHT}, {**HYPO, **FOUR}),
     "resumed": (EIGHT, {**FOUR, **SAVED, "resumed": True}),
 }
