@@ -90,7 +90,9 @@ def _plain(layer: Any) -> nn.Module:
     vars(twin).update(
         _modules={**layer._modules, "base_layer": base}, merged_adapters=[], _caches={}
     )
-    twin.merge()
+    # The trainer's autocast would sum in 16 bits.
+    with torch.autocast(layer.get_base_layer().weight.device.type, enabled=False):
+        twin.merge()
     for name, dtype in dtypes.items():
         base._parameters[name].data = base._parameters[name].data.to(dtype)
     return base

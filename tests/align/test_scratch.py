@@ -91,6 +91,15 @@ def test_half_precision_is_rounded_once() -> None:
         assert torch.equal(layer.q_proj.weight, exact.bfloat16())
 
 
+def test_autocast_does_not_round_the_sum() -> None:
+    model = policy()
+    with merged(model):
+        expected = kept(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16), merged(model):
+        found = kept(model)
+    assert same(found, expected)
+
+
 def test_modes_gradients_and_checkpointing_come_back() -> None:
     model = policy(modules_to_save=["lm_head"], lora_dropout=0.5).train()
     model.get_base_model().activation_checkpointing_enable()
