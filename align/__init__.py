@@ -13,6 +13,7 @@ from .dpo_trainer import DPOTrainer
 from .engine import Engine, TokenLogps
 from .losses import CPL, DPO, IPO, LOSSES, CoPG, Hinge, Loss
 from .merge import merge
+from .mpo import MPOConfig, MPOTrainer
 from .references import Reference, make_reference
 from .reward_trainer import RewardConfig, RewardTrainer
 from .rewards import ColumnReward, FunctionReward, ModelReward, Reward, make_reward
@@ -38,6 +39,8 @@ __all__ = [
     "FunctionReward",
     "Hinge",
     "Loss",
+    "MPOConfig",
+    "MPOTrainer",
     "ModelReward",
     "Reference",
     "Report",

@@ -21,6 +21,7 @@ METHODS = {
     "dpo": "direct preference optimization: a chosen and a rejected answer to each prompt",
     "cpl": "contrastive preference learning: pairs, soft labels, or rankings",
     "copg": "contrastive policy gradient: answers with scores, or samples that a reward scores",
+    "mpo": "mixed preference optimization: DPO on easy pairs, then online RL on difficult ones",
     "reward": "a reward model of pairs (Bradley-Terry), for data score, data pairs and rewards",
     "dcd": "decoupling contrastive decoding: image projections to decode with, from pairs",
 }
@@ -67,6 +68,7 @@ def train(options: Options, command: Sequence[str]) -> None:
     from contralign.align.cpl_trainer import CPLTrainer
     from contralign.align.dcd_trainer import DCDTrainer
     from contralign.align.dpo_trainer import DPOTrainer
+    from contralign.align.mpo import MPOTrainer
     from contralign.align.reward_trainer import RewardTrainer
     from contralign.align.stop import TrainingError
 
@@ -78,6 +80,7 @@ def train(options: Options, command: Sequence[str]) -> None:
         "dpo": DPOTrainer,
         "cpl": CPLTrainer,
         "copg": CoPGTrainer,
+        "mpo": MPOTrainer,
         "dcd": DCDTrainer,
         "reward": RewardTrainer,
     }[options.method]

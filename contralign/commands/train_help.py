@@ -43,6 +43,10 @@ OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "data": ("reward_model_name_or_path", "reward_funcs", "reward_column"),
         "loss": ("online", "num_generations", "max_completion_length", "temperature"),
     },
+    "mpo": {
+        "data": ("reward_model_name_or_path", "reward_funcs"),
+        "loss": ("gamma", "gamma_quantile", "negative_gaps", "stage1", "stage2"),
+    },
     "dcd": {"loss": ("variant",)},
     "reward": {"loss": ("center_rewards_coefficient",)},
 }
