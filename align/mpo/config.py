@@ -35,6 +35,8 @@ OF_FIRST = (
     *("eval_", "do_eval", "metric_for_best_model", "greater_is_better", "load_best_model_at_end"),
     *("num_generations_eval", "sync_ref_model", "ref_model_"),
 )
+# Stage 2 is given its policy, and TRL loads the reference as that policy was.
+NOT_SECOND = (*OF_FIRST, "model_init_kwargs")
 
 
 @dataclass
@@ -130,7 +132,7 @@ class MPOConfig(PreferenceConfig):
 
     def second(self, run: Path) -> OnlineConfig:
         """The options of stage 2, likewise."""
-        return _stage(SECOND, OnlineConfig, self, self.stage2, run, OF_FIRST)
+        return _stage(SECOND, OnlineConfig, self, self.stage2, run, NOT_SECOND)
 
 
 def _stage(

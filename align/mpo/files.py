@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from contralign.files import differences, replace_text
 from contralign.folder import SETTINGS
@@ -128,7 +129,9 @@ def draw(made: Split, file: Path) -> None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.4), layout="constrained")
         axis = figure.subplots()
-        edges = np.histogram_bin_edges(made.gaps, bins=min(40, max(8, len(made.gaps) // 8)))
+        edges = np.histogram_bin_edges(
+            made.gaps, bins=min(40, max(8, len(made.gaps) // 8))
+        ).tolist()
         axis.hist(
             [gap for gap in made.gaps if gap >= 0], edges, color=BLUE, label="in the data's order"
         )
@@ -139,6 +142,7 @@ def draw(made: Split, file: Path) -> None:
         axis.axvline(made.gamma, color="black", linewidth=1.2, linestyle="--", label=told)
         axis.set_xlabel("reward of the chosen answer, less that of the rejected one")
         axis.set_ylabel("pairs")
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(frameon=False, fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, dpi=150)

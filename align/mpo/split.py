@@ -35,7 +35,7 @@ class Rule:
 
     gamma: float | None = None
     quantile: float | None = None
-    negative: Negative = "difficult"
+    negative: str = "difficult"
 
     def __post_init__(self) -> None:
         if self.negative not in NEGATIVE:
@@ -140,12 +140,13 @@ def _check_sides(made: Split, rule: Rule) -> None:
         return
     told = made.summary()
     shown = ", ".join(f"{value:.4g} at {q}" for q, value in told["quantiles"].items())
-    way_out = {
+    ways: dict[tuple[str, ...], str] = {
         ("easy",): "Lower gamma, for what a reward agrees with; if it contradicts most pairs, set "
         "negative_gaps: flip, or take another reward.",
         ("difficult",): "Raise gamma; or, if no prompt needs stage 2, train with contralign train "
         "dpo.",
-    }.get(tuple(empty), "Take another negative_gaps: it drops all pairs.")
+    }
+    way_out = ways.get(tuple(empty), "Take another negative_gaps: it drops all pairs.")
     raise ValueError(
         f"both sides of the split need pairs, got {told['easy']} easy and {told['difficult']} "
         f"difficult ({told['dropped']} dropped) of {told['pairs']} at gamma {made.gamma:.4g} with "

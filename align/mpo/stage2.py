@@ -209,8 +209,8 @@ def check_same(policy: Tensor, reference: Tensor, mask: Tensor, half: bool) -> N
     if not apart <= (SAME_IN_HALF if half else SAME):
         raise TrainingError(
             f"stage 2 starts with KL 0 to the stage-1 policy, but before the first update a "
-            f"token's log-prob differs from the reference's by {apart:.3g} nats: the reference isn't the "
-            "stage-1 policy. Nothing was trained."
+            f"token's log-prob differs from the reference's by {apart:.3g} nats: the reference "
+            "isn't the stage-1 policy. Nothing was trained."
         )
 
 

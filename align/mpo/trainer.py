@@ -84,7 +84,7 @@ class MPOTrainer:
         args: MPOConfig,
         *,
         reward: Reward | Callable[..., Any] | None = None,
-        train_dataset: Dataset,
+        train_dataset: Dataset | IterableDataset,
         eval_dataset: Any = None,
         processing_class: Any = None,
         peft_config: PeftConfig | None = None,
