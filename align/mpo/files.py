@@ -133,17 +133,17 @@ def draw(made: Split, file: Path) -> None:
             made.gaps, bins=min(40, max(8, len(made.gaps) // 8))
         ).tolist()
         axis.hist(
-            [gap for gap in made.gaps if gap >= 0], edges, color=BLUE, label="in the data's order"
+            [gap for gap in made.gaps if gap >= 0], edges, color=BLUE, label="chosen is better"
         )
         negative = [gap for gap in made.gaps if gap < 0]
         if negative:
-            axis.hist(negative, edges, color=RED, label="against it")
+            axis.hist(negative, edges, color=RED, label="rejected is better")
         told = f"gamma = {made.gamma:.4g}: {len(made.easy)} easy, {len(made.difficult)} difficult"
         axis.axvline(made.gamma, color="black", linewidth=1.2, linestyle="--", label=told)
         axis.set_xlabel("reward of the chosen answer, less that of the rejected one")
         axis.set_ylabel("pairs")
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
         axis.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, dpi=150)
 

@@ -6,6 +6,7 @@ no longer has. Its baseline leaves one sample out, and the KL to the reference i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,13 @@ class OnlineTrainer(Kept, trl.RLOOTrainer):
             callbacks=[Lines(), *(callbacks or [])],
         )
         _same_precision(policy)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
+        """Train; see transformers."""
+        with warnings.catch_warnings():
+            # TRL calls transformers by former names at each update.
+            warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated")
+            return super().train(resume_from_checkpoint, **options)
 
     def finish(self, folder: Path) -> None:
         """Write the model, its card and curves, as the result of the whole run."""

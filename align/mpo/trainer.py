@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from peft import PeftConfig, PeftModel
 from torch import nn
@@ -122,16 +123,17 @@ class MPOTrainer:
                 "callbacks": callbacks,
             },
         )
-        self.rows, self.report = prepare(
-            train_dataset,
-            self.processor,
-            args.max_length,
-            args.on_problem,
-            name="the training data",
-            num_proc=args.dataset_num_proc,
-            needs=PAIRS,
-            tokens=False,
-        )
+        with args.main_process_first(desc="checking the data"):
+            self.rows, self.report = prepare(
+                train_dataset,
+                self.processor,
+                args.max_length,
+                args.on_problem,
+                name="the training data",
+                num_proc=args.dataset_num_proc,
+                needs=PAIRS,
+                tokens=False,
+            )
 
     @property
     def folder(self) -> Path:
@@ -156,6 +158,8 @@ class MPOTrainer:
         """
         resume = bool(resume_from_checkpoint)
         check_place(self.folder, resume_from_checkpoint or None)
+        # Before the first of them writes what the others would take for another run.
+        PartialState().wait_for_everyone()
         made = self._split()
         if self.args.should_save:
             write_settings(self.record, self.args, self.folder)
