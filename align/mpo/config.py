@@ -65,7 +65,17 @@ class OnlineConfig(trl.RLOOConfig):
         require_folder(self)
         whole("num_generations", self.num_generations, 2)
         whole("max_completion_length", self.max_completion_length, 1)
-        positive("beta", self.beta)
+        for name in ("beta", "temperature", "repetition_penalty", "epsilon"):
+            positive(name, getattr(self, name))
+        whole("num_iterations", self.num_iterations, 1)
+        whole("top_k", self.top_k, 0)
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}. 1 leaves out no token.")
+        if self.reward_weights is not None:
+            raise ValueError(
+                f"reward_weights is of several rewards, got {self.reward_weights} for one. Leave "
+                "it out."
+            )
         if self.use_vllm and not is_vllm_available():
             raise ValueError(
                 "use_vllm needs vllm, which isn't installed: pip install 'trl[vllm]' (it needs a "
@@ -79,6 +89,9 @@ class OnlineConfig(trl.RLOOConfig):
 @dataclass
 class MPOConfig(PreferenceConfig):
     """Options of `MPOTrainer`: those of `PreferenceConfig`, for both stages, and what is MPO's.
+
+    Evaluation, `reference`, `sync_ref_model` and `log_prob_path` are of stage 1: stage 2 is held to
+    the stage-1 policy, and its reward and KL are in the log.
 
     Attributes:
         gamma: The smallest gap of an easy pair, in units of the reward.
@@ -117,7 +130,14 @@ class MPOConfig(PreferenceConfig):
             )
         _ = self.rule
         self.first(Path(self.output_dir))
-        self.second(Path(self.output_dir))
+        self._check_room(self.second(Path(self.output_dir)).max_completion_length)
+
+    def _check_room(self, longest: int) -> None:
+        if self.max_length is not None and longest >= self.max_length:
+            raise ValueError(
+                f"max_length holds a prompt and a sample, got {self.max_length} with "
+                f"max_completion_length {longest} of stage2. Lower the latter."
+            )
 
     def first(self, run: Path) -> DPOConfig:
         """The options of stage 1.

@@ -146,14 +146,8 @@ def fitting_prompts(
                 f"stage 2 can't pass {name} of a row to the chat template, and difficult.jsonl has "
                 "some. Leave the column out."
             )
-    room = None
-    if config.max_length is not None:
-        room = config.max_length - online.max_completion_length + 1
-        if room < 2:
-            raise ValueError(
-                f"max_length holds a prompt and a sample, got {config.max_length} with "
-                f"max_completion_length {online.max_completion_length} of stage2. Lower the latter."
-            )
+    longest = online.max_completion_length
+    room = None if config.max_length is None else config.max_length - longest + 1
     fitting, _ = prepare(
         rows,
         processor,

@@ -24,8 +24,6 @@ from ..course import digest
 from ..data import PAIRS, load, prepare
 from ..data.checks import undecoded
 from ..policy import (
-    check_attention,
-    check_quantization,
     load_policy,
     load_processor,
     loading,
@@ -38,6 +36,7 @@ from ..rewards import Reward, as_reward
 from ..rewards.questions import given
 from ..rewards.scores import check_lengths, questions_of, scores_of
 from ..saving import newest
+from ..start import check_models, check_options
 from .config import MPOConfig
 from .files import DIFFICULT, EASY, FIRST, PICTURE, SECOND, check_place, write_split
 from .prompts import check_reward, fitting_prompts
@@ -47,6 +46,7 @@ from .stage2 import OnlineTrainer
 
 logger = logging.get_logger(__name__)
 
+KEPT = "The scores are kept: resume_from_checkpoint true goes on from them."
 SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 
 
@@ -95,8 +95,9 @@ class MPOTrainer:
     ) -> None:
         check_reward(reward)
         check_whole(args)
-        check_attention(args)
-        check_quantization(quantization_config, peft_config)
+        first = args.first(Path(args.output_dir))
+        check_options(first, eval_dataset is not None)
+        check_models(first, peft_config, quantization_config, None)
         if isinstance(train_dataset, IterableDataset):
             raise ValueError(
                 "MPO splits data by the gaps of all pairs, got a stream. Read it without streaming."
@@ -164,22 +165,10 @@ class MPOTrainer:
         if self.args.should_save:
             write_settings(self.record, self.args, self.folder)
         second = self.args.second(self.folder)
-        pairs = load(str(self.folder / EASY))
         prompts = fitting_prompts(
             load(str(self.folder / DIFFICULT)), self.processor, self.args, second
         )
-        weights, policy = run_first(
-            self.model,
-            self.args.first(self.folder),
-            pairs,
-            first_record(self.record, self.folder / EASY, self._eval_dataset is not None),
-            resume,
-            eval_dataset=self._eval_dataset,
-            processing_class=self.processor,
-            peft_config=self._adapter,
-            quantization_config=self._quantization,
-            callbacks=self._callbacks,
-        )
+        weights, policy = self._run_first(resume)
         self.online = OnlineTrainer(
             self._policy(policy),
             second,
@@ -231,7 +220,10 @@ class MPOTrainer:
         }
         with self.args.main_process_first(desc="scoring and splitting"):
             scores = scores_of(questions, self.reward, self.folder, settings)
-            made = split(gaps(scores), self.args.rule)
+            try:
+                made = split(gaps(scores), self.args.rule)
+            except ValueError as error:
+                raise ValueError(f"{error} {KEPT}") from error
             if self.args.should_save:
                 asked = {"negative_gaps": self.args.negative_gaps}
                 write_split(self.folder, made, questions, scores, asked)
@@ -251,6 +243,21 @@ class MPOTrainer:
         ]
 
     # Policies
+
+    def _run_first(self, resume: bool) -> tuple[str, Any]:
+        easy = self.folder / EASY
+        return run_first(
+            self.model,
+            self.args.first(self.folder),
+            load(str(easy)),
+            first_record(self.record, easy, self._eval_dataset is not None),
+            resume,
+            eval_dataset=self._eval_dataset,
+            processing_class=self.processor,
+            peft_config=self._adapter,
+            quantization_config=self._quantization,
+            callbacks=self._callbacks,
+        )
 
     def _policy(self, trained: Any) -> Any:
         """The policy of stage 1, from its folder."""
