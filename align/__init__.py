@@ -11,7 +11,9 @@ from .dcd_config import DCDConfig
 from .dcd_trainer import DCDTrainer
 from .dpo_trainer import DPOTrainer
 from .engine import Engine, TokenLogps
-from .losses import CPL, DPO, IPO, LOSSES, CoPG, Hinge, Loss
+from .hypo_config import HyPOConfig
+from .hypo_trainer import HyPOTrainer
+from .losses import CPL, DPO, IPO, LOSSES, CoPG, Hinge, HyPO, Loss
 from .merge import merge
 from .mpo import MPOConfig, MPOTrainer
 from .references import Reference, make_reference
@@ -38,6 +40,9 @@ __all__ = [
     "Engine",
     "FunctionReward",
     "Hinge",
+    "HyPO",
+    "HyPOConfig",
+    "HyPOTrainer",
     "Loss",
     "MPOConfig",
     "MPOTrainer",

@@ -25,6 +25,7 @@ class Batch:
         columns: Other columns of the data: weights, margins, labels and baselines `[prompts]`,
             scores `[prompts, k]`.
         sides: What the first completions of each prompt are called.
+        sampled: How many of each prompt's completions, the last ones, the policy drew itself.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -32,6 +33,7 @@ class Batch:
     images: Sequence[Mapping[str, Tensor]] = ()
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     sides: Sequence[str] = ("chosen", "rejected")
+    sampled: int = 0
 
     def __post_init__(self) -> None:
         counts = {len(group) for group in self.completions}
@@ -70,6 +72,19 @@ class Batch:
         lengths = torch.tensor([len(completion) for completion in self.flat])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
         return mask.view(len(self), self.k, -1)
+
+    @property
+    def drawn(self) -> Bool[Tensor, "prompts k tokens"]:
+        """True on the tokens that the policy drew itself."""
+        return self.mask & (torch.arange(self.k) >= self.k - self.sampled)[:, None]
+
+    def of(self, first: int, end: int) -> Batch:
+        """Keep some completions of each prompt, by their places."""
+        return replace(
+            self,
+            completions=[group[first:end] for group in self.completions],
+            sampled=max(0, min(end, self.k) - max(first, self.k - self.sampled)),
+        )
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """Move the tensors; token ids stay lists."""

@@ -59,6 +59,7 @@ class Card:
         weights: After which update they are those of the model.
         dataset: Hub id of the data, if it has one.
         use: How to use it, where it's no language model.
+        sees: Whether it reads pictures.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Card:
     weights: str | None = None
     dataset: str | None = None
     use: str | None = None
+    sees: bool = False
 
 
 def card(told: Card) -> str:
@@ -87,7 +89,9 @@ def card(told: Card) -> str:
         f"{kind} `{told.base}`, trained with {paper.method} by contralign."
         + (f" The weights are those {told.weights}." if told.weights else ""),
         *(f"> {note}" for note in told.notes),
-        "## Use\n\n" + (told.use or _use(told)),
+        f"## Use\n\n{told.use}"
+        if told.use
+        else use(told.folder, base=told.base if told.adapter else None, sees=told.sees),
         "## Data\n\n" + "\n".join(f"- {line}" for line in told.data),
         "## Results\n\n" + _results(told.history),
         "## Training\n\n" + _training(told),
@@ -111,16 +115,35 @@ def _metadata(told: Card) -> dict[str, Any]:
     return metadata
 
 
-def _use(told: Card) -> str:
-    loader = "AutoPeftModelForCausalLM" if told.adapter else "AutoModelForCausalLM"
-    library = "peft" if told.adapter else "transformers"
-    base, folder = shlex.quote(told.base), shlex.quote(told.folder)
-    words = f"--model {base} --adapter {folder}" if told.adapter else f"--model {folder}"
+def use(folder: str, *, base: str | None = None, sees: bool = False) -> str:
+    """Write how a language model is used.
+
+    Args:
+        folder: Where it, or its adapter, lies.
+        base: What the adapter belongs on; None: it's a whole model.
+        sees: Whether it reads pictures.
+    """
+    there = shlex.quote(folder)
+    words = f"--model {there}" if base is None else f"--model {shlex.quote(base)} --adapter {there}"
+    image = "--image FILE " if sees else ""
     return (
-        f"```python\nfrom {library} import {loader}\n\n"
-        f"model = {loader}.from_pretrained({json.dumps(told.folder)})\n```\n\n"
-        f"```bash\ncontralign generate {words} --question '...'\n```"
+        f"## Use\n\n```python\n{_loading(folder, base, sees)}\n```\n\n"
+        f"```bash\ncontralign generate {words} {image}--question '...'\n```"
     )
+
+
+def _loading(folder: str, base: str | None, sees: bool) -> str:
+    if sees and base is not None:  # PEFT has no class that finds the base of such an adapter
+        return (
+            "from peft import PeftModel\nfrom transformers import AutoModelForImageTextToText\n\n"
+            f"base = AutoModelForImageTextToText.from_pretrained({json.dumps(base)})\n"
+            f"model = PeftModel.from_pretrained(base, {json.dumps(folder)})"
+        )
+    of_text = "AutoModelForCausalLM" if base is None else "AutoPeftModelForCausalLM"
+    loader = "AutoModelForImageTextToText" if sees else of_text
+    library = "transformers" if base is None else "peft"
+    place = json.dumps(folder)
+    return f"from {library} import {loader}\n\nmodel = {loader}.from_pretrained({place})"
 
 
 def _results(history: Sequence[Mapping[str, Any]]) -> str:

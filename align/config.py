@@ -113,11 +113,6 @@ class PreferenceConfig(TrainingArguments):
         return tuple(name for name in MEASURED if not (free and name == "kl"))
 
     @property
-    def row_length(self) -> int | None:
-        """Tokens of a row of the data, one more than those of its prompt; None is no limit."""
-        return self.max_length
-
-    @property
     def scored_temperature(self) -> float:
         """The temperature of the distribution that log-probs are of."""
         return 1.0

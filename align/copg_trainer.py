@@ -15,9 +15,9 @@ from .card import Paper
 from .copg_config import CoPGConfig
 from .data import PROMPTS, normalise
 from .data.formats import excerpt
+from .online import Online
 from .rewards import ColumnReward, Question, Reward, RewardError
 from .rewards.questions import ask, given
-from .sampling import Sampling, stops
 from .stop import TrainingError
 from .trainer import PreferenceTrainer
 
@@ -31,7 +31,7 @@ PAPER = Paper(
 )
 
 
-class CoPGTrainer(PreferenceTrainer):
+class CoPGTrainer(Online, PreferenceTrainer):
     """Trains on scored pairs or groups; online, on samples of its own.
 
     Args:
@@ -53,37 +53,13 @@ class CoPGTrainer(PreferenceTrainer):
     ) -> None:
         check_reward(args, reward)
         super().__init__(model, args, loss=args.loss(), paper=PAPER, reward=reward, **others)
-        if args.online and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            raise ValueError(
-                "online sampling needs whole weights on each process, got FSDP or DeepSpeed. Train "
-                "with DDP, or on scored data."
-            )
-
-    def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
-    ) -> Tensor:
-        self._sample(inputs, f"update {self.state.global_step}")
-        return super().training_step(model, inputs, num_items_in_batch)
-
-    def prediction_step(
-        self, model: nn.Module, inputs: dict[str, Any], *others: Any, **options: Any
-    ) -> tuple[None, None, None]:
-        """Measure a batch of an evaluation, whose samples' noise is the same each time."""
-        self._sample(inputs, "evaluation")
-        return super().prediction_step(model, inputs, *others, **options)
+        self._refuse_split_weights()
 
     def _sample(self, inputs: dict[str, Any], moment: str) -> None:
-        """Online, put scored samples in the place of the prompts, best first."""
-        if not self.args.online:
-            return
-        sampling = self._sampling()
-        with self.accelerator.autocast():
-            batch = sampling(self.model, inputs["batch"], moment)
-        batch = best_first(batch, self._judged(batch, inputs["rows"], moment))
-        ends = torch.tensor([ids[-1] for ids in batch.flat]).view(len(batch), batch.k)
-        clipped = ~torch.isin(ends, torch.tensor(sampling.stops))
-        inputs["batch"] = batch
-        inputs["told"] = {"completions/clipped": clipped.float().mean(-1)}
+        """Put scored samples in the place of the prompts, best first."""
+        batch, told = self._drawn(inputs["batch"], moment)
+        inputs["batch"] = best_first(batch, self._judged(batch, inputs["rows"], moment))
+        inputs["told"] = told
 
     def _judged(self, batch: Batch, rows: list[Any], moment: str) -> Tensor:
         reward: Any = self.sets.reward
@@ -97,17 +73,6 @@ class CoPGTrainer(PreferenceTrainer):
         except RewardError as error:
             prompt = excerpt(rows[error.index])
             raise TrainingError(f"{moment}, a sample for {prompt!r}: {error.found}") from error
-
-    def _sampling(self) -> Sampling:
-        args, tokenizer = self.args, self.sets.tokenizer
-        return Sampling(
-            k=args.num_generations,
-            longest=args.max_completion_length,
-            temperature=args.temperature,
-            stops=stops(self.model, tokenizer),
-            pad=tokenizer.pad_token_id,
-            seed=args.seed,
-        )
 
     def _may_lack_gradient(self) -> bool:
         return bool(self.args.online)

@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from .attention import NAME
 from .batch import Batch
-from .head import logit_shape, token_scores
+from .head import logit_shape, shaped_scores
 from .paths import PATHS, Inputs, first, own_logps
 from .support import backbone, language_model, learns_prompt, obstacles, refuse_unscorable
 
@@ -53,7 +53,8 @@ class Engine:
     Args:
         model: A causal or image-text-to-text model of transformers, or a PEFT model around one.
         path: auto, packed, prefix or padded; auto takes the first of the others that is exact.
-        temperature: Of the distribution to score under; 1 is the model's own.
+        temperature: Of the distribution that samples (`Batch.sampled`) are scored under; all else
+            is scored under the model's own.
 
     Attributes:
         path: The path it takes; "auto" until the first batch has been checked.
@@ -122,17 +123,19 @@ class Engine:
 
     def _scored(self, batch: Batch, outer: Any, path: str, entropy: bool) -> TokenLogps:
         model = language_model(self.model)
-        shape = logit_shape(self._config, self.temperature)
+        shapes = (logit_shape(self._config), logit_shape(self._config, self.temperature))
         body = backbone(model)
         run = PATHS[path](batch, body)
         targets = torch.tensor([token for completion in batch.flat for token in completion])
+        tempered = batch.drawn[batch.mask] if self.temperature != 1 else None
 
         def forward(*_: Any, **inputs: Any) -> tuple[Tensor, Tensor | None]:
             given = {name: value for name, value in inputs.items() if value is not None}
             hidden = run.hidden(body, given)
             head = model.get_output_embeddings()
             hidden = hidden.to(head.weight.device)
-            return token_scores(head, hidden, targets.to(hidden.device), shape, entropy=entropy)
+            ids = targets.to(hidden.device)
+            return shaped_scores(head, hidden, ids, shapes, tempered, entropy=entropy)
 
         with self.installed(), standing_in(model, forward):
             self._attend(NAME if path == "packed" else self._own)

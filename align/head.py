@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
@@ -106,6 +106,45 @@ def token_scores(
         hidden, head.weight, head.bias, targets, shape, torch.is_grad_enabled()
     )
     return logps, entropies.detach() if entropy else None
+
+
+def shaped_scores(
+    head: nn.Module,
+    hidden: Float[Tensor, "tokens hidden"],
+    targets: Int[Tensor, " tokens"],
+    shapes: tuple[LogitShape, LogitShape],
+    second: Bool[Tensor, " tokens"] | None,
+    *,
+    entropy: bool = False,
+) -> Scores:
+    """Score each target under one of two distributions; see `token_scores`.
+
+    Args:
+        head: The language-model head.
+        hidden: Hidden states, of the positions before the targets.
+        targets: Token ids.
+        shapes: What happens to the head's product.
+        second: Which targets have the second shape; None has none.
+        entropy: Whether to compute the distributions' entropies too.
+    """
+    if second is None or not second.any() or second.all():
+        shape = shapes[second is not None and bool(second.any())]
+        return token_scores(head, hidden, targets, shape, entropy=entropy)
+    which = second.to(hidden.device)
+    parts = [
+        token_scores(head, hidden[of], targets[of], shape, entropy=entropy)
+        for of, shape in zip((~which, which), shapes, strict=True)
+    ]
+    (logps, entropies), (tempered, spread) = parts
+    joined = _joined(which, logps, tempered)
+    if entropies is None or spread is None:
+        return joined, None
+    return joined, _joined(which, entropies, spread)
+
+
+def _joined(second: Tensor, first: Tensor, other: Tensor) -> Tensor:
+    blank = first.new_zeros(second.shape)
+    return blank.masked_scatter(~second, first).masked_scatter(second, other)
 
 
 class _FrozenHead(torch.autograd.Function):

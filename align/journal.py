@@ -24,7 +24,6 @@ class Journal:
 
     Args:
         exact_drift: See `Drift`.
-        sampled: Whether completions are the policy's own samples.
 
     Attributes:
         seen: Tokens trained on so far, by all processes.
@@ -32,11 +31,10 @@ class Journal:
         watch: What speaks up.
     """
 
-    def __init__(self, exact_drift: bool, sampled: bool = False) -> None:
+    def __init__(self, exact_drift: bool) -> None:
         self.seen = 0
         self.drift = Drift(exact_drift)
         self.watch = Watch()
-        self._sampled = sampled
         self._meters = {True: Meter(), False: Meter()}
         self._uncounted = self._since_line = 0
         self._started, self._paused = time.perf_counter(), 0.0
@@ -65,7 +63,7 @@ class Journal:
         real = torch.arange(len(batch), device=scored.logps.device) < count
         for name, values in numbers.items():
             meter.add(name, values, real)
-        measure(meter, batch, scored.logps, reference, scored.entropy, real, self._sampled)
+        measure(meter, batch, scored.logps, reference, scored.entropy, real)
         self._uncounted += tokens(batch, count) if training else 0
 
     def training_line(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from transformers import EarlyStoppingCallback
+from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, EarlyStoppingCallback
 
 from contralign.files import replace_text
 
@@ -77,6 +77,7 @@ class Kept:
     guard: FiniteGuard
     journal: Journal
     model: Any
+    optimizer: Any
     paper: Paper
     record: Record
     sets: Any
@@ -138,6 +139,12 @@ class Kept:
             return f"after update {state.global_step} of {state.max_steps}"
         step, metric = Path(best).name.rpartition("-")[2], self.args.metric_for_best_model
         return f"after update {step} of {state.max_steps}, the best evaluated by {metric}"
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[misc]
+        if norm is not None and self.accelerator.scaler is None:
+            self.guard.watch_gradient(norm)
+        return norm
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.guard.check()
@@ -222,6 +229,8 @@ class Kept:
         """What is logged, evaluated and saved how often is what is asked for now."""
         check_schedule(self.args, max_steps)
         place = super()._init_training_state(max_steps, *others)  # type: ignore[misc]
+        if self.args.learning_rate == 0 and self.optimizer is None:
+            self._warn("learning_rate is 0: nothing will be trained.")
         self.state.compute_steps(self.args, max_steps)
         if self._is_over():
             early = self.state.global_step < max_steps
@@ -269,6 +278,7 @@ class Kept:
             folder=place,
             base=self.base,
             adapter=isinstance(self.accelerator.unwrap_model(self.model), PeftModel),
+            sees=type(self.model.config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
             paper=self.paper,
             settings=self._settings(),
             data=self.sets.lines(made),

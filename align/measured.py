@@ -66,6 +66,7 @@ class Measured:
             All that is measured, as means over examples, behind the prefix.
         """
         rows = self.sets.prepared(eval_dataset, metric_key_prefix)
+        self.sets.release()
         self._fill_cache(rows)
         return super().evaluate(rows, ignore_keys, metric_key_prefix)  # type: ignore[misc]
 

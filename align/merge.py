@@ -21,8 +21,10 @@ from trl.trainer.utils import create_model_from_path
 
 import contralign
 from contralign.decoding.checks import one_of
+from contralign.decoding.projections import WEIGHTS as PROJECTIONS
 
 from .adapters import with_adapter
+from .card import use
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
@@ -58,27 +60,35 @@ def merge(adapter: Path, output: Path, *, dtype: str = "auto") -> None:
         whole = Path(scratch, "merged")
         merged.save_pretrained(whole)
         processor.save_pretrained(whole)
-        (whole / "README.md").write_text(_card(adapter, base), encoding="utf-8")
+        told = _card(adapter, base, output, isinstance(processor, ProcessorMixin))
+        (whole / "README.md").write_text(told, encoding="utf-8")
         if output.exists():
             output.rmdir()
         whole.rename(output)
 
 
-def _card(adapter: Path, base: str) -> str:
-    """The model card: what was merged, and what the adapter's own card tells."""
+def _card(adapter: Path, base: str, output: Path, sees: bool) -> str:
+    """The model card: what was merged, how to use it, and how the adapter's card says it came."""
     told = (
         f"---\nlibrary_name: transformers\ntags:\n- contralign\n---\n\n"
         f"# {adapter.resolve().name}, merged\n\n`{base}` with the adapter `{adapter}` merged into "
-        f"its weights by contralign {contralign.__version__} (`contralign merge`).\n"
+        f"its weights by contralign {contralign.__version__} (`contralign merge`).\n\n"
+        f"{use(str(output), sees=sees)}\n"
     )
     own = adapter / "README.md"
     if not own.is_file():
         return told
     body = re.sub(r"\A---\n.*?\n---\n", "", own.read_text(encoding="utf-8"), flags=re.DOTALL)
+    body = re.sub(r"^## Use\n.*?(?=^## |\Z)", "", body, flags=re.DOTALL | re.MULTILINE)
     return f"{told}\nThe adapter's card:\n\n{body.replace('![curves](curves.png)', '').strip()}\n"
 
 
 def _config(adapter: Path) -> PeftConfig:
+    if (adapter / PROJECTIONS).is_file():
+        raise ValueError(
+            f"{adapter} holds projections of `contralign train dcd`: there is nothing to merge, as "
+            f"they replace nothing in their model. Decode with --method dcd:path={adapter}."
+        )
     if (adapter / "config.json").is_file():
         raise ValueError(
             f"{adapter} holds a whole model, as training without use_peft writes: there is nothing "

@@ -83,18 +83,17 @@ def measure(
     reference: Float[Tensor, "prompts k tokens"] | None,
     entropy: Float[Tensor, "prompts k tokens"] | None,
     real: Bool[Tensor, " prompts"],
-    sampled: bool = False,
 ) -> None:
     """Add what every preference method looks at.
 
     logps/chosen and logps/rejected are sums over a completion, in nats; of a group, its first and
-    its last. Their drift is what was
-    added to them since training began: `h = log pi - log ref` where the reference is that beginning
-    (see `Drift` for others). kl is `exp(h_t) - 1 - h_t`, the mean over completion tokens of the
-    data: Schulman's third estimator of KL(reference || policy) in nats a token, unbiased where the
-    completions were sampled from the reference, and at least zero on any others; of the policy's
-    own samples it is `exp(-h_t) - 1 + h_t`, the same of KL(policy || reference). entropy is the
-    policy's, in nats, the mean over completion tokens.
+    its last, samples beside the data's left out. Their drift is what was added to them since
+    training began: `h = log pi - log ref` where the reference is that beginning (see `Drift` for
+    others). kl is `exp(h_t) - 1 - h_t`, the mean over completion tokens of the data: Schulman's
+    third estimator of KL(reference || policy) in nats a token, unbiased where the completions were
+    sampled from the reference, and at least zero on any others. Where there are samples of the
+    policy it is `exp(-h_t) - 1 + h_t`, the mean over their tokens: the same of KL(policy ||
+    reference). entropy is the policy's, in nats, the mean over completion tokens.
 
     Args:
         meter: What to add to.
@@ -103,19 +102,20 @@ def measure(
         reference: The same of the reference, if there is one.
         entropy: Of the policy.
         real: Which examples count.
-        sampled: Whether completions are the policy's own samples.
     """
+    own = batch.k - batch.sampled or batch.k
     mask = batch.mask.to(policy.device) & real[:, None, None]
     ratio = policy.detach() - (0 if reference is None else reference)
-    for name, index in zip(batch.sides, (0, -1)[: batch.k], strict=False):
+    for name, index in zip(batch.sides, (0, own - 1)[:own], strict=False):
         meter.add(f"logps/{name}", policy[:, index].sum(-1), real)
         meter.add(f"logps/{name}_drift", ratio[:, index].sum(-1), real)
         meter.add(f"lengths/{name}", batch.mask[:, index].sum(-1).to(policy.device), real)
     prompts = torch.tensor([len(prompt) for prompt in batch.prompts])
     meter.add("lengths/prompt", prompts.to(policy.device), real)
     if reference is not None:
-        ratio = -ratio if sampled else ratio
-        meter.add("kl", torch.expm1(ratio) - ratio, mask)
+        drawn = batch.drawn.to(mask.device)
+        ratio = torch.where(drawn, -ratio, ratio)
+        meter.add("kl", torch.expm1(ratio) - ratio, mask & drawn if batch.sampled else mask)
     if entropy is not None:
         meter.add("entropy", entropy, mask)
 

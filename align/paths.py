@@ -154,14 +154,14 @@ def own_logps(
     Args:
         batch: Prompts with their completions.
         call: From a model's inputs to its logits `[1, tokens, vocab]`.
-        temperature: The logits are divided by it.
+        temperature: Of samples; their logits are divided by it.
 
     Returns:
         Log-probs of the completions' tokens, in nats, one after the other.
     """
     scores = []
     for index in range(len(batch)):
-        for answer in batch.completions[index]:
+        for place, answer in enumerate(batch.completions[index]):
             prompt = batch.prompts[index]
             alone = Batch([prompt], [[answer]], batch.images[index : index + 1])
             ids = torch.tensor([[*prompt, *answer]])
@@ -173,7 +173,9 @@ def own_logps(
                     **stacked(token_types(alone, [len(answer)])),
                     "use_cache": False,
                 }
-            )[0, -len(answer) - 1 : -1]
-            logps = torch.log_softmax(logits.float() / temperature, dim=-1)
+            )[0, -len(answer) - 1 : -1].float()
+            if place >= batch.k - batch.sampled:
+                logits = logits / temperature
+            logps = torch.log_softmax(logits, dim=-1)
             scores.append(logps.gather(1, torch.tensor(answer).to(logps.device)[:, None])[:, 0])
     return torch.cat(scores)

@@ -98,6 +98,17 @@ TRAINER_KEYS: Mapping[str, Refusal] = {
     ),
 }
 
+# Keys of some methods -> what to do in the others.
+REWARDED = (
+    "rewards are for copg, whose loss reads scores. Leave it out, or let `contralign data score` "
+    "write them next to the data."
+)
+OTHERS_KEYS: Mapping[str, str] = {
+    "beta": "cpl calls its temperature alpha, and dcd has none.",
+    "reward_column": REWARDED,
+    "reward_funcs": REWARDED,
+    "reward_model_name_or_path": REWARDED,
+}
 FORMER_KEYS: Mapping[str, str] = {
     "evaluation_strategy": "it's called eval_strategy.",
     "force_use_ref_model": "set reference: PATH.",
@@ -141,8 +152,9 @@ class TRLOnly:
 
 def unknown(name: str, known: Iterable[str]) -> str:
     """What to say to a key that nobody knows: where it went, or the nearest right one."""
-    if name in FORMER_KEYS:
-        return f"there is no key {name!r}: {FORMER_KEYS[name]}"
+    elsewhere = {**FORMER_KEYS, **OTHERS_KEYS}
+    if name in elsewhere:
+        return f"there is no key {name!r}: {elsewhere[name]}"
     close = difflib.get_close_matches(name, known, n=1)
     return f"there is no key {name!r}. " + (
         f"Did you mean {close[0]!r}?" if close else "See contralign train METHOD --help."

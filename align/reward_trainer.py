@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,9 @@ from peft import PeftConfig
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
 from transformers.utils import find_adapter_config_file
+from trl.data_utils import common_prefix_length
 
+from .batch import Batch
 from .card import Paper
 from .config import choose_precision, name_checkpointing, require_folder
 from .flow import Lines
@@ -30,7 +33,7 @@ from .policy import check_quantization, tokenizer_of
 from .python_record import python_record
 from .record import Record
 from .reward_data import RewardSets
-from .stop import FiniteGuard, TrainingError
+from .stop import FiniteGuard, Seen
 
 PAPER = Paper(
     method="Bradley-Terry",
@@ -154,7 +157,7 @@ class RewardTrainer(Kept, trl.RewardTrainer):
             },
         )
         self.journal = Journal(exact_drift=False)
-        self.guard = FiniteGuard(Path(args.output_dir), tokenizer.decode)
+        self.guard = FiniteGuard(Path(args.output_dir), tokenizer.decode, args.process_index)
         self._margins: list[Tensor] = []
         super().__init__(
             name,
@@ -175,14 +178,13 @@ class RewardTrainer(Kept, trl.RewardTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Compute the loss of a batch as TRL does, and see that it's finite."""
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         training = self.model.training
-        if training and not bool(loss.detach().isfinite()):
-            raise TrainingError(
-                f"the loss is no longer finite after {self.state.global_step} updates. Lower "
-                "learning_rate, set max_grad_norm, or replace fp16 by bf16; then resume from the "
-                "last checkpoint."
-            )
+        if training:
+            self.guard.check()
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if training:
+            self.guard.watch(_seen(self.state.global_step, inputs, loss, outputs.logits))
+            self.guard.check()
         measured = self._metrics["train" if training else "eval"]
         for theirs, ours in NAMES.items():
             measured[ours] += measured.pop(theirs, [])
@@ -202,6 +204,26 @@ class RewardTrainer(Kept, trl.RewardTrainer):
         """Write README.md and the curves; a checkpoint's come with the result."""
         if not self._checkpointing:
             super().create_model_card()
+
+
+def _seen(step: int, inputs: Mapping[str, Tensor], loss: Tensor, logits: Tensor) -> Seen:
+    """Take note of a batch in TRL's form: all chosen texts, then all rejected ones.
+
+    What both texts of a pair begin with counts as their prompt, and TRL's loss is that of the
+    batch: only the rewards tell its pairs apart.
+    """
+    lengths = inputs["attention_mask"].sum(-1).tolist()
+    texts = [
+        row[:length] for row, length in zip(inputs["input_ids"].tolist(), lengths, strict=True)
+    ]
+    pairs = list(zip(texts[: len(texts) // 2], texts[len(texts) // 2 :], strict=True))
+    shared = [min(common_prefix_length(*pair), *(len(one) - 1 for one in pair)) for pair in pairs]
+    batch = Batch(
+        [pair[0][:end] for pair, end in zip(pairs, shared, strict=True)],
+        [[one[end:] for one in pair] for pair, end in zip(pairs, shared, strict=True)],
+    )
+    rewards = logits.detach().float().view(2, -1).T
+    return Seen(step, batch, loss.detach().expand(len(pairs)), {"reward": rewards})
 
 
 def _means(margins: Tensor) -> dict[str, list[float]]:

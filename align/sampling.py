@@ -67,7 +67,7 @@ class Sampling:
         parts = [part(prompts, [i]) for i in range(len(batch))] if batch.images else [prompts]
         with evaluating(model), _bare(model, self):
             drawn = [group for one in parts for group in self._drawn(model, one, moment)]
-        return replace(prompts, completions=drawn)
+        return replace(prompts, completions=drawn, sampled=self.k)
 
     def _drawn(self, model: Any, batch: Batch, moment: str) -> list[list[list[int]]]:
         width = max(map(len, batch.prompts))

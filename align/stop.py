@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,13 @@ class Seen:
         step: Updates before it.
         batch: The examples.
         losses: Of each.
-        policy: Log-probs of each completion.
-        reference: The same, if there is one.
+        numbers: Of each completion, by name: log-probs or rewards; None where there are none.
     """
 
     step: int
     batch: Batch
     losses: Float[Tensor, " prompts"]
-    policy: Float[Tensor, "prompts k"]
-    reference: Float[Tensor, "prompts k"] | None
+    numbers: Mapping[str, Float[Tensor, "prompts k"] | None]
 
 
 class FiniteGuard:
@@ -110,12 +108,12 @@ def _rows(seen: Seen, decode: Callable[[Sequence[int]], str]) -> list[dict[str, 
                     {
                         "text": decode(ids),
                         "ids": list(ids),
-                        "policy_logp": _json(seen.policy[index, number]),
-                        "reference_logp": None
-                        if seen.reference is None
-                        else _json(seen.reference[index, number]),
+                        **{
+                            name: None if values is None else _json(values[index, place])
+                            for name, values in seen.numbers.items()
+                        },
                     }
-                    for number, ids in enumerate(seen.batch.completions[index])
+                    for place, ids in enumerate(seen.batch.completions[index])
                 ],
             }
         )

@@ -37,7 +37,8 @@ from .python_record import python_record
 from .record import Record
 from .reference_keys import known_weights
 from .references import make_reference
-from .rewards import Reward, as_reward
+from .rewards import Reward
+from .scoring import to_be_read
 from .selfcheck import check_gradient, check_start
 from .sets import Data, EvalData, Sets
 from .start import check_models, check_options, look_at_start, own_callbacks, place
@@ -92,12 +93,11 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         model = str(model) if isinstance(model, Path) else model
         check_options(args, eval_dataset is not None, isinstance(train_dataset, IterableDataset))
         check_models(args, peft_config, quantization_config, reference)
+        judge = to_be_read(reward, args.needs, paper.method)
         processor = processing_class or load_processor(model, args)
         tokenizer = tokenizer_of(processor)
-        judge = None if reward is None else as_reward(reward)
         self.sets = Sets(args, processor, judge)
-        rows = self.sets.prepared(train_dataset, "training")
-        held_out = self.sets.prepared(eval_dataset, "evaluation")
+        rows, held_out = self.sets.all_prepared(train_dataset, eval_dataset)
         if not isinstance(rows, Dataset):
             # Each process reads its part of a stream: joined batches couldn't be cut again.
             args.accelerator_config.dispatch_batches = False
@@ -145,10 +145,7 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         )
         if self.reference is not None:
             self.reference.place(lambda module: place(module, self))
-        self.journal = Journal(
-            exact_drift=self.start.equal and not args.sync_ref_model,
-            sampled=args.needs.completions == "none",
-        )
+        self.journal = Journal(exact_drift=self.start.equal and not args.sync_ref_model)
         self.guard = FiniteGuard(Path(args.output_dir), tokenizer.decode, args.process_index)
         self.paper = paper
         self.base = (
@@ -218,9 +215,8 @@ class PreferenceTrainer(Kept, Measured, Trainer):
         losses, numbers = loss(policy, reference, batch)
         if model.training:
             sums = None if reference is None else reference.sum(-1)
-            self.guard.watch(
-                Seen(self.state.global_step, batch, losses.detach(), policy.detach().sum(-1), sums)
-            )
+            logps = {"policy_logp": policy.detach().sum(-1), "reference_logp": sums}
+            self.guard.watch(Seen(self.state.global_step, batch, losses.detach(), logps))
             self._check_start(loss, policy.detach(), reference, batch)
         if "weight" in batch.columns:
             losses = losses * batch.columns["weight"].to(losses)
@@ -247,12 +243,11 @@ class PreferenceTrainer(Kept, Measured, Trainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
-        if norm is not None and self.accelerator.scaler is None:
-            self.guard.watch_gradient(norm)
-            if self.args.self_check and self.state.global_step == 0:
-                self.guard.check()
-                if not self._may_lack_gradient():
-                    check_gradient(norm, self.start)
+        first = self.args.self_check and self.state.global_step == 0
+        if first and norm is not None and self.accelerator.scaler is None:
+            self.guard.check()
+            if not self._may_lack_gradient():
+                check_gradient(norm, self.start)
         return norm
 
     def _may_lack_gradient(self) -> bool:

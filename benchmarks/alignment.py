@@ -1,9 +1,10 @@
-"""What DPO, CPL and CoPG do to a model that hallucinates: the shipped one, on pictures of Scenes.
+"""What DPO, HyPO, CPL and CoPG do to a model that hallucinates: the shipped one, on Scenes.
 
     python benchmarks/alignment.py --work runs/alignment --output results/scenes-alignment
 
-DPO and CPL learn from pairs of the start's own inventions and faithful captions, CoPG from the
-pairs' scores, and CoPG online from four samples a picture of the same pictures.
+DPO and CPL learn from pairs of the start's own inventions and faithful captions, HyPO from the same
+and a sample a picture, CoPG from the pairs' scores, and CoPG online from four samples a picture of
+the same pictures.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from contralign.align import (
     DPOConfig,
     DPOTrainer,
     FunctionReward,
+    HyPOConfig,
+    HyPOTrainer,
 )
 from contralign.eval import LanguageModel
 from contralign.eval.scenes import Optics, World, dataset, pairs, shipped
@@ -41,6 +44,7 @@ from contralign.eval.scenes import Optics, World, dataset, pairs, shipped
 REWARD = FunctionReward("contralign.eval.scenes.recall_reward")
 TRAINERS: Mapping[str, tuple[Any, Any, dict[str, Any]]] = {
     "dpo": (DPOTrainer, DPOConfig, {}),
+    "hypo": (HyPOTrainer, HyPOConfig, {"lmbda": 0.1, "max_completion_length": LENGTH}),
     "cpl": (CPLTrainer, CPLConfig, {}),
     "copg": (CoPGTrainer, CoPGConfig, {}),
     "copg online": (CoPGTrainer, CoPGConfig, {"online": True, "max_completion_length": LENGTH}),
@@ -106,18 +110,16 @@ def trained(
     return {"values": values, "moved": drift(policy, held_out, folder, budget)}
 
 
+def start(held_out: Mapping[str, Any], folder: Path, budget: Budget) -> dict[str, Any]:
+    model = LanguageModel.load(str(shipped()))
+    values = measure(model, "greedy", folder / "start", budget)
+    return {"values": values, "moved": drift(model.model, held_out, folder / "start", budget)}
+
+
 def experiment(folder: Path, budget: Budget) -> Iterator[dict[str, Any]]:
     """Run everything; yields what is known after each seed."""
     held_out = held_out_data(budget)
-    before = kept(
-        folder / "start" / "found.json",
-        lambda: {
-            "values": measure(
-                LanguageModel.load(str(shipped())), "greedy", folder / "start", budget
-            ),
-            "moved": {},
-        },
-    )
+    before = kept(folder / "start" / "found.json", partial(start, held_out, folder, budget))
     after: dict[str, list[Any]] = {name: [] for name in TRAINERS}
     moved: dict[str, list[Any]] = {name: [] for name in TRAINERS}
     counts = []
@@ -131,6 +133,7 @@ def experiment(folder: Path, budget: Budget) -> Iterator[dict[str, Any]]:
             moved[name].append(found["moved"])
         yield {
             "before": before["values"],
+            "start": before["moved"],
             "after": after,
             "moved": moved,
             "pairs": counts,

@@ -143,6 +143,7 @@ def experiment(folder: Path, budget: Budget) -> Iterator[dict[str, Any]]:
             found[name].append(kept(place / "found.json", again))
         yield {
             "before": before["values"],
+            "start": before["moved"],
             "after": {name: [one["values"] for one in runs] for name, runs in found.items()},
             "moved": {name: [one["moved"] for one in runs] for name, runs in found.items()},
             "pairs": counts,

@@ -179,7 +179,9 @@ def report(found: Mapping[str, Any]) -> str:
     told = [key for runs in found["moved"].values() for key in runs[0]]
     for key in dict.fromkeys(told):
         cells = [spread([run[key] for run in found["moved"][name] if key in run]) for name in names]
-        lines.append(f"| {key} | | {' | '.join(cells)} |")
+        start = found["start"].get(key)
+        first = "" if start is None else f"{start:.3f}"
+        lines.append(f"| {key} | {first} | {' | '.join(cells)} |")
     return "\n".join([*head, *lines]) + "\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,25 @@ from contralign.files import differences, replace_text
 SETTINGS = "run.json"
 
 
-def check_folder(output: Path, settings: Mapping[str, Any]) -> None:
+def check_folder(
+    output: Path,
+    settings: Mapping[str, Any],
+    compared: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
+) -> None:
     """Refuse a folder that holds something else than an earlier start of the same run.
 
     Args:
         output: The folder; it need not exist.
         settings: JSON values that every answer depends on.
+        compared: What of them is, and by what names; default: all.
 
     Raises:
         ValueError: Names the settings that differ, or the files that are in the way.
     """
     path = output / SETTINGS
     if path.exists():
-        differing = list(differences(_read(path), dict(settings)))
+        there, here = compared(_read(path)), compared(dict(settings))
+        differing = list(differences(dict(there), dict(here)))
         if differing:
             raise ValueError(
                 f"{output} holds a run with other settings: {'; '.join(differing)}. Repeat those "

@@ -16,6 +16,8 @@ from transformers import (
     AutoTokenizer,
 )
 
+from contralign.decoding.projections import WEIGHTS as PROJECTIONS
+
 CHAT = ("auto", "on", "off")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -42,6 +44,12 @@ def check_names(name: str, adapter: str | None) -> None:
             f"{name} holds an adapter, not a model. Name its base as the model and {name} as the "
             "adapter, or merge the two: contralign merge."
         )
+    for given in (name, adapter):
+        if given is not None and Path(given, PROJECTIONS).is_file():
+            raise ValueError(
+                f"{given} holds projections of `contralign train dcd`, neither a model nor an "
+                f"adapter. Name their model, and decode with --method dcd:path={given}."
+            )
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"a model's folder holds a config.json, but {name} doesn't.")
     if adapter is None:

@@ -66,7 +66,7 @@ def examine(
             for image in normal.get("images", []):
                 open_image(image)
             return Examined([], None, numbers, size)
-        encoded = encode(normal, processor, max_length)
+        encoded = encode(normal, processor, max_length, needs.room)
     except RowError as error:
         return Examined([(error.problem, error.found)])
     if "scores" in numbers and not {*SIDES} & normal.keys():

@@ -37,13 +37,14 @@ class Encoded:
     warnings: list[tuple[str, str]] = field(default_factory=list)
 
 
-def encode(row: Row, processor: Processor, max_length: int | None = None) -> Encoded:
+def encode(row: Row, processor: Processor, max_length: int | None = None, room: int = 1) -> Encoded:
     """Tokenise a row.
 
     Args:
         row: In the form that `normalise` gives it.
         processor: The model's tokenizer, or its processor.
         max_length: Tokens of prompt and completion; what is longer loses its end.
+        room: Tokens that must fit behind the prompt.
 
     Raises:
         RowError: The row can't be trained on.
@@ -54,7 +55,7 @@ def encode(row: Row, processor: Processor, max_length: int | None = None) -> Enc
     encoded = _without_second_bos(_split(tokens, processor), tokenizer_of(processor))
     names = list(answers(row))
     _check_ids(encoded, names, processor)
-    return _cut(_with_missing_eos(encoded, names, tokenizer_of(processor)), names, max_length)
+    return _cut(_with_missing_eos(encoded, names, tokenizer_of(processor)), names, max_length, room)
 
 
 def _split(tokens: Tokens, processor: Processor) -> Encoded:
@@ -131,11 +132,11 @@ def _stops(ids: Sequence[int], tokenizer: Any) -> bool:
     return token is not None and token.special and last not in ordinary
 
 
-def _cut(encoded: Encoded, names: Sequence[str], max_length: int | None) -> Encoded:
+def _cut(encoded: Encoded, names: Sequence[str], max_length: int | None, least: int) -> Encoded:
     length = len(encoded.prompt)
-    if max_length is not None and length >= max_length:
-        told = "max_length is" if names else "max_length less the longest sample, and one, is"
-        raise RowError("prompt-too-long", f"it has {length} tokens, {told} {max_length}")
+    if max_length is not None and length + least > max_length:
+        found = f"it has {length} tokens, max_length is {max_length}"
+        raise RowError("prompt-too-long", found + f", a sample's {least}" * (least > 1))
     room = None if max_length is None else max_length - length
     completions = [ids[:room] for ids in encoded.completions]
     cut = [
@@ -153,8 +154,9 @@ def _cut(encoded: Encoded, names: Sequence[str], max_length: int | None) -> Enco
 def _check_processor(row: Row, processor: Processor) -> None:
     if "images" in row and not isinstance(processor, ProcessorMixin):
         raise ValueError(
-            f"rows with images need the model's processor, got a {type(processor).__name__}. Load "
-            "it with AutoProcessor, or leave out the column of images."
+            "rows with images need a model that reads images, and its processor, got a "
+            f"{type(processor).__name__}. Name such a model, or leave out the column of images; in "
+            "Python, load the processor with AutoProcessor."
         )
     tokenizer = tokenizer_of(processor)
     if not is_conversational(row):

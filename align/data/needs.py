@@ -19,6 +19,7 @@ class Needs:
         ordered: Whether a group is a ranking: best first or by its `scores`, without ties.
         numbers: Columns with one number a row.
         compared: Whether completions are held against each other, so that there are several.
+        room: Tokens that must fit behind a prompt: those of the longest sample, or one.
     """
 
     completions: Literal["pair", "group", "none"] = "pair"
@@ -26,6 +27,7 @@ class Needs:
     ordered: bool = False
     numbers: tuple[str, ...] = ("weight", "margin")
     compared: bool = True
+    room: int = 1
 
 
 PAIRS = Needs()
@@ -33,7 +35,7 @@ RANKINGS = Needs("group", ordered=True, numbers=("weight", "margin", "label"))
 SCORED = Needs("group", scores=True, numbers=("weight", "margin", "baseline"))
 PROMPTS = Needs("none", numbers=("weight",))
 JUDGED = Needs("group", numbers=(), compared=False)
-NEEDS: Mapping[str, Needs] = {"dpo": PAIRS, "cpl": RANKINGS, "copg": SCORED}
+NEEDS: Mapping[str, Needs] = {"dpo": PAIRS, "cpl": RANKINGS, "copg": SCORED, "hypo": PAIRS}
 
 
 class Sizes:

@@ -123,7 +123,7 @@ def _examined(
         **{name: examined.numbers.get(name) for name in numbers},
         "problems": [name for name, _ in examined.problems],
         "found": [found for _, found in examined.problems],
-        "excerpt": excerpt(row) if examined.problems else "",
+        "excerpt": excerpt(row),
         "usable": examined.usable,
     }
 
@@ -176,15 +176,15 @@ def _refusal(report: Report, name: str) -> str:
     return (
         f"{report.unusable} of the {report.rows} rows of {name} can't be trained on: "
         f"{report.summary()}; {_beginning(report)}. Repair them, or leave them out with "
-        "on_problem: drop. `contralign data check` explains each (what was split off is numbered "
-        "anew)."
+        "on_problem: drop. `contralign data check --method ...` explains each (what was split off "
+        "is numbered anew)."
     )
 
 
 def _beginning(report: Report) -> str:
-    """How the first bad row begins, to find it by where rows were shuffled."""
+    """What is wrong with the first bad row, and how it begins: rows may have been shuffled."""
     example = next(f for f in report.ordered if f.problem.severity == "error").first[0]
-    return f"row {example.row} begins {example.excerpt!r}"
+    return f"row {example.row} begins {example.excerpt!r}: {example.found}"
 
 
 class _Stream:

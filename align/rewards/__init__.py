@@ -3,7 +3,7 @@
 from .choice import BestAndWorst, Skipped, best_and_worst
 from .column import ColumnReward
 from .function import FunctionReward, PlainReward
-from .make import as_reward, make_reward
+from .make import as_reward, called, make_reward
 from .model import ModelReward
 from .questions import Question, question
 from .reward import Reward, RewardError, finite
@@ -20,6 +20,7 @@ __all__ = [
     "Skipped",
     "as_reward",
     "best_and_worst",
+    "called",
     "finite",
     "make_reward",
     "question",

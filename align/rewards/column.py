@@ -29,7 +29,7 @@ class ColumnReward:
         forms = (self.name, f"{self.name}s", f"{self.name}_chosen")
         if not any(form in columns for form in forms):
             raise ValueError(
-                f"reward_column is a column of the data ({', '.join(forms)}, and _rejected), got "
+                f"reward_column is a column of the data ({', '.join(forms)} and _rejected), got "
                 f"{self.name!r}, but the columns are {', '.join(columns)}. Name one of them."
             )
 

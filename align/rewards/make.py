@@ -66,6 +66,12 @@ def as_reward(given: Reward | Callable[..., Sequence[Any]]) -> Reward:
     return PlainReward(given, getattr(given, "__qualname__", type(given).__qualname__))
 
 
+def called(reward: Reward) -> str:
+    """What a sentence calls a reward: its path, name or model, else its kind."""
+    names = (getattr(reward, one, None) for one in ("path", "name", "model"))
+    return next((str(name) for name in names if name), type(reward).__name__)
+
+
 def reward_keys(reward: Reward | None) -> dict[str, Any] | None:
     """The config keys that name a reward; None if no file can hold it.
 

@@ -121,6 +121,10 @@ class ModelReward:
             logger.warning("%d of %d completions are cut to %s tokens", len(long), len(rows), limit)
         return [ids[:limit] for ids in rows]
 
+    def release(self) -> None:
+        """Let go of the weights; they are loaded again when it's asked again."""
+        self.__dict__.pop("_classifier", None)
+
     @cached_property
     def tokenizer(self) -> Any:
         """The model's own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import data_pairs, data_score
@@ -18,7 +19,9 @@ CHECK = """Check preference data as training does it.
 
 The exit code is 0 when every row can be trained on, and 1 when some can't.
 """
-METHODS = ("dpo", "cpl", "copg")
+METHODS = ("dpo", "cpl", "copg", "hypo")
+ONLINE = ("copg",)
+LONGEST = 128  # tokens of a sample where nothing is said, as in training
 WITHOUT_MODEL = (
     "Not checked without --model: chat template, lengths, BOS and EOS, and where completions start."
 )
@@ -58,6 +61,16 @@ def add_check_arguments(parser: Parser) -> None:
         choices=METHODS,
         help="of contralign train, which says what a row must have; default: dpo",
     )
+    parser.add_argument(
+        "--online",
+        action="store_true",
+        help="a row is a prompt, to sample for; completions beside it aren't read",
+    )
+    parser.add_argument(
+        "--max-completion-length",
+        type=positive,
+        help="tokens of the longest sample, with --online or hypo; default: 128, as in training",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -68,13 +81,10 @@ def run(args: argparse.Namespace) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Print the report; exit with 1 if there is a row that can't be trained on."""
-    if args.max_length is not None and args.model is None:
-        raise ValueError(
-            "--max-length counts a model's tokens, got no --model. Name the model to train."
-        )
+    _check_options(args)
     from datasets import disable_progress_bars
 
-    from contralign.align.data import NEEDS, load
+    from contralign.align.data import NEEDS, PROMPTS, load
     from contralign.align.data import check as check_rows
 
     quiet_unless_watched()
@@ -82,10 +92,31 @@ def check(args: argparse.Namespace) -> None:
         disable_progress_bars()
     processor = None if args.model is None else _processor(args.model)
     rows = load(args.data, name=args.name, split=args.split)
-    report = check_rows(rows, processor, args.max_length, NEEDS[args.method])
+    needs = PROMPTS if args.online else NEEDS[args.method]
+    if args.online or args.method == "hypo":
+        needs = replace(needs, room=args.max_completion_length or LONGEST)
+    report = check_rows(rows, processor, args.max_length, needs)
     print(_as_json(args, report) if args.json else _as_text(args, report))
     if report.unusable:
         sys.exit(1)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    if args.max_length is not None and args.model is None:
+        raise ValueError(
+            "--max-length counts a model's tokens, got no --model. Name the model to train."
+        )
+    if args.online and args.method not in ONLINE:
+        raise ValueError(
+            f"--online is of --method {', '.join(ONLINE)}, got {args.method}. Leave out --online, "
+            "or name that method."
+        )
+    drawn = args.online or args.method == "hypo"
+    if args.max_completion_length is not None and not (drawn and args.max_length):
+        raise ValueError(
+            "--max-completion-length is what --max-length leaves to a sample, got it without "
+            f"{'--max-length' if drawn else '--online'}. Add that, or leave it out."
+        )
 
 
 def _processor(model: str) -> Any:
@@ -96,7 +127,8 @@ def _processor(model: str) -> Any:
 
 def _as_json(args: argparse.Namespace, report: Report) -> str:
     asked = {
-        name: getattr(args, name) for name in ("data", "split", "model", "max_length", "method")
+        name: getattr(args, name)
+        for name in ("data", "split", "model", "max_length", "method", "online")
     }
     return json.dumps({**asked, **report.as_dict()}, indent=2, ensure_ascii=False)
 

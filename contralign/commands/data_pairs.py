@@ -143,7 +143,12 @@ def _judge(args: argparse.Namespace) -> Reward | None:
     given = any(
         value is not None for name, value in vars(args).items() if name.startswith("reward_")
     )
-    return reward(args) if given or args.n is not None else None
+    if args.n is not None and not given:
+        raise ValueError(
+            f"the best and the worst of --n {args.n} are those under a reward, got none. Name one: "
+            "--reward-funcs or --reward-model-name-or-path."
+        )
+    return reward(args) if given else None
 
 
 def _plan(prompts: Prompts, decodings: Sequence[Decoding]) -> str:

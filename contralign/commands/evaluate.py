@@ -143,20 +143,32 @@ def measure(args: argparse.Namespace) -> dict[str, Any] | None:
     from contralign.decoding import parse_list
     from contralign.eval import BENCHMARKS, with_baselines, write_report
     from contralign.eval import run as answer
+    from contralign.eval.folder import check_folder
+    from contralign.eval.plan import settings
 
     benchmark = made(BENCHMARKS[args.benchmark], args)
     decodings = parse_list(args.methods)
     # A broken file, or an option that is missing, is better found before the model is loaded.
     benchmark.ask(benchmark.load()[0])
+    options = {name: getattr(args, name) for name in ("limit", "batch_size", "seed", "execution")}
+    check_folder(args.output, settings(benchmark, {}, **options), as_options)
     result = answer(
         benchmark,
         load_model(args),
         with_baselines(decodings) if args.baselines else decodings,
         args.output,
-        limit=args.limit,
-        batch_size=args.batch_size,
-        seed=args.seed,
-        execution=args.execution,
+        **options,
     )
     report = write_report(result, args.output, command=shlex.join(args.command))
     return report if PartialState().is_main_process else None
+
+
+def as_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Name a run's settings as on the command line; the model's weights are compared later."""
+    benchmark = settings.get("benchmark", {})
+    known = {name: settings.get(name) for name in ("limit", "batch_size", "seed", "execution")}
+    chosen = {**known, **benchmark.get("options", {})}
+    return {
+        "benchmark": f"{benchmark.get('name')}, version {benchmark.get('version')}",
+        **{f"--{name.replace('_', '-')}": value for name, value in chosen.items()},
+    }

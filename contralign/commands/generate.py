@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_config, add_model, load_model, needs_contrast, positive
+from .options import add_config, add_model, load_model, needs_contrast, positive, resolved
 
 if TYPE_CHECKING:
     from contralign.decoding import Decoding
@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
     decoding = parse(args.method)
     prompt, contrast = _prompts(args)
     _check_contrast(decoding, contrast)
+    _check_images(args)
     model = load_model(args)
     torch.manual_seed(args.seed)
     answer(model, decoding, prompt, contrast, args.image, args.max_new_tokens)
@@ -101,4 +102,21 @@ def _check_contrast(decoding: Decoding, contrast: str | None) -> None:
         raise ValueError(
             f"{decoding.name} holds the prompt against the same without its context, got neither "
             "--context nor --contrast. Pass --context FILE, or - to read it from stdin."
+        )
+
+
+def _check_images(args: argparse.Namespace) -> None:
+    """Refuse pictures that can't be seen; reads the model's config alone."""
+    if not args.image:
+        return
+    if missing := [image for image in args.image if not Path(image).is_file()]:
+        raise ValueError(f"--image takes a file, but there is none at {missing[0]}.")
+    from contralign.eval.loading import check_names, has_eyes
+
+    name = resolved(args.model)
+    check_names(name, args.adapter)
+    if not has_eyes(name, args.revision):
+        raise ValueError(
+            f"{args.model} reads text alone, got --image {args.image[0]}. Leave it out, or name a "
+            "model that reads images."
         )

@@ -21,6 +21,7 @@ METHODS = {
     "dpo": "direct preference optimization: a chosen and a rejected answer to each prompt",
     "cpl": "contrastive preference learning: pairs, soft labels, or rankings",
     "copg": "contrastive policy gradient: answers with scores, or samples that a reward scores",
+    "hypo": "hybrid preference optimization: DPO, and a KL on samples of the policy",
     "mpo": "mixed preference optimization: DPO on easy pairs, then online RL on difficult ones",
     "reward": "a reward model of pairs (Bradley-Terry), for data score, data pairs and rewards",
     "dcd": "decoupling contrastive decoding: image projections to decode with, from pairs",
@@ -68,6 +69,7 @@ def train(options: Options, command: Sequence[str]) -> None:
     from contralign.align.cpl_trainer import CPLTrainer
     from contralign.align.dcd_trainer import DCDTrainer
     from contralign.align.dpo_trainer import DPOTrainer
+    from contralign.align.hypo_trainer import HyPOTrainer
     from contralign.align.mpo import MPOTrainer
     from contralign.align.reward_trainer import RewardTrainer
     from contralign.align.stop import TrainingError
@@ -82,6 +84,7 @@ def train(options: Options, command: Sequence[str]) -> None:
         "copg": CoPGTrainer,
         "mpo": MPOTrainer,
         "dcd": DCDTrainer,
+        "hypo": HyPOTrainer,
         "reward": RewardTrainer,
     }[options.method]
     reward = {} if options.reward is None else {"reward": options.reward}

@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from transformers import TrainingArguments
+
 from contralign.align.config import PreferenceConfig
 from contralign.align.refusals import TRL_KEYS
 
@@ -48,6 +50,12 @@ OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "loss": ("gamma", "gamma_quantile", "negative_gaps", "stage1", "stage2"),
     },
     "dcd": {"loss": ("variant",)},
+    "hypo": {
+        "loss": (
+            *("lmbda", "baseline", "num_generations", "online_prompts"),
+            *("max_completion_length", "temperature"),
+        ),
+    },
     "reward": {"loss": ("center_rewards_coefficient",)},
 }
 OUR_WORDS: Mapping[str, str] = {
@@ -115,10 +123,10 @@ def _texts(method: str) -> dict[str, str]:
 
 
 def _ours(method: str) -> dict[str, str]:
-    kind = CONFIGS[method]
-    inherited = attributes(PreferenceConfig) if issubclass(kind, PreferenceConfig) else {}
-    more = {key: told for part in MORE.get(method, ()) for key, told in attributes(part).items()}
-    return {**inherited, **attributes(kind), **more, **OUR_WORDS}
+    kinds = [kind for kind in reversed(CONFIGS[method].__mro__) if kind is not TrainingArguments]
+    parts = (*kinds, *MORE.get(method, ()))
+    told = {key: text for part in parts for key, text in attributes(part).items()}
+    return {**told, **OUR_WORDS}
 
 
 def _defaults(method: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from contralign.align.config import DPOConfig
 from contralign.align.copg_config import CoPGConfig
 from contralign.align.cpl_config import CPLConfig
 from contralign.align.dcd_config import DCDConfig
+from contralign.align.hypo_config import HyPOConfig
 from contralign.align.mpo import MPOConfig
 from contralign.align.record import Record
 from contralign.align.reward_trainer import RewardConfig
@@ -35,6 +36,7 @@ CONFIGS: Mapping[str, type[Any]] = {
     "copg": CoPGConfig,
     "mpo": MPOConfig,
     "dcd": DCDConfig,
+    "hypo": HyPOConfig,
     "reward": RewardConfig,
 }
 SCRIPTS = (ScriptArguments, DatasetMixtureConfig, ModelConfig)

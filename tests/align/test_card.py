@@ -152,3 +152,12 @@ def test_says_what_was_noticed_trained_on_and_published() -> None:
     assert 'Rafailov et al. 2023, "Direct Preference' in text
     assert "[arXiv 2305.18290](https://arxiv.org/abs/2305.18290)" in text
     assert all(f"{name} {number}" in text for name, number in versions().items())
+
+
+def test_a_model_with_eyes_is_loaded_and_asked_as_one() -> None:
+    whole, adapter = (card(told(sees=True, adapter=one)) for one in (False, True))
+    assert 'model = AutoModelForImageTextToText.from_pretrained("runs/my run")' in whole
+    assert 'base = AutoModelForImageTextToText.from_pretrained("org/base")' in adapter
+    assert 'model = PeftModel.from_pretrained(base, "runs/my run")' in adapter
+    assert all("--image FILE --question" in text for text in (whole, adapter))
+    assert "AutoModelForCausalLM" not in whole + adapter

@@ -18,7 +18,7 @@ def test_the_loss_is_made_of_them(tmp_path: Path) -> None:
 
 def test_online_prompts_are_all_that_is_read_and_leave_room(tmp_path: Path) -> None:
     offline = config(tmp_path, CoPGConfig, max_length=20)
-    assert (offline.needs.scores, offline.row_length, offline.scored_temperature) == (True, 20, 1)
+    assert (offline.needs.scores, offline.needs.room, offline.scored_temperature) == (True, 1, 1)
     online = config(
         tmp_path,
         CoPGConfig,
@@ -27,10 +27,8 @@ def test_online_prompts_are_all_that_is_read_and_leave_room(tmp_path: Path) -> N
         max_completion_length=8,
         temperature=0.7,
     )
-    # A prompt of 12 tokens fits: it's shorter than 13.
-    assert (online.needs.completions, online.row_length) == ("none", 13)
+    assert (online.needs.completions, online.needs.room) == ("none", 8)
     assert online.scored_temperature == 0.7
-    assert config(tmp_path, CoPGConfig, online=True, max_length=None).row_length is None
 
 
 @pytest.mark.parametrize(
@@ -40,8 +38,11 @@ def test_online_prompts_are_all_that_is_read_and_leave_room(tmp_path: Path) -> N
         ({"online": True, "num_generations": 1}, "num_generations must be at least 2, got 1"),
         ({"online": True, "max_completion_length": 0}, "max_completion_length must be at least 1"),
         ({"online": True, "temperature": 0.0}, "temperature must be above 0"),
-        ({"temperature": 0.7}, r"temperature is of samples, got 0\.7 without online"),
-        ({"num_generations": 8}, "num_generations is of samples, got 8 without online"),
+        (
+            {"temperature": 0.7},
+            r"of samples, got 0\.7 where none are drawn. Set online",
+        ),
+        ({"num_generations": 8}, r"num_generations is of samples, got 8 where none are drawn"),
         ({"online": True, "reference": "cached"}, "got reference: cached with online"),
         ({"online": True, "max_length": 128}, "max_length holds a prompt and a sample, got 128"),
     ],

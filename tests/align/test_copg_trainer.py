@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,18 @@ import pytest
 import torch
 from align_runs import COPG, PLAIN, agree, learned, lines, logged, rows, trained, trainer
 from datasets import Dataset
+from reward_models import saved
 
-from contralign.align import ColumnReward, FunctionReward, TrainingError
+from contralign.align import (
+    ColumnReward,
+    CPLConfig,
+    CPLTrainer,
+    DPOConfig,
+    DPOTrainer,
+    FunctionReward,
+    ModelReward,
+    TrainingError,
+)
 from contralign.align.copg_trainer import sampled
 from contralign.align.rewards import Question
 
@@ -64,6 +75,24 @@ def test_a_reward_is_the_same_as_columns_of_its_scores(tmp_path: Path) -> None:
     agree(run, trained(tmp_path, **COPG, **PLAIN, train_dataset=scored))
     both = [*vowels([], held_out["chosen"]), *vowels([], held_out["rejected"])]
     assert run.evaluate(held_out)["eval_scores/mean"] == pytest.approx(sum(both) / 8)
+
+
+def test_a_reward_model_is_kept_for_samples_alone(tmp_path: Path) -> None:
+    judge, data = ModelReward(str(saved(tmp_path / "judge"))), rows(8, score_chosen=1.0)
+    scored = trainer(tmp_path, **COPG, train_dataset=data, reward=judge)
+    assert "_classifier" not in vars(judge)
+    told = f"training: 8 rows, .*; scored by {judge.model} in place of its score_chosen; made in"
+    assert re.match(told, scored.sets.lines({"training": "x"})[0])
+    scored.evaluate(rows(4))
+    assert "_classifier" not in vars(judge)
+    trained(tmp_path, **ONLINE, train_dataset=rows(8), reward=judge, max_steps=1)
+    assert "_classifier" in vars(judge)
+
+
+@pytest.mark.parametrize(("make", "kind"), [(DPOTrainer, DPOConfig), (CPLTrainer, CPLConfig)])
+def test_a_reward_without_a_reader_is_refused(tmp_path: Path, make: Any, kind: Any) -> None:
+    with pytest.raises(ValueError, match=r"a reward is for a method that reads .*, got vowels"):
+        trainer(tmp_path, make=make, kind=kind, reward=vowels)
 
 
 def test_one_completion_with_a_baseline_is_trained_on(tmp_path: Path) -> None:

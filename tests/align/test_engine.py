@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -275,7 +276,7 @@ def test_a_wrappers_forward_is_the_one_that_runs(path: str) -> None:
 
 
 def test_a_temperature_divides_the_logits() -> None:
-    model, batch = made(MODELS["gemma2"]), ragged()
+    model, batch = made(MODELS["gemma2"]), replace(ragged(), sampled=ragged().k)
     found: TokenLogps = Engine(model, temperature=0.5)(batch, entropy=True)
     ids = torch.tensor([[*batch.prompts[0], *batch.completions[0][0]]])
     logits = model(input_ids=ids).logits[0, len(batch.prompts[0]) - 1 : -1] / 0.5
@@ -285,6 +286,27 @@ def test_a_temperature_divides_the_logits() -> None:
     assert found.entropy is not None
     assert torch.allclose(found.entropy[0, 0, :7], expected.entropy(), atol=1e-5)
     assert not found.entropy[~batch.mask].any()
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_the_temperature_is_of_samples_alone(path: str, family: str) -> None:
+    model, batch = made(MODELS[family]), ragged()
+    plain = Engine(model, path)(batch, entropy=True)
+    warm = Engine(model, path, temperature=0.5)
+    assert torch.equal(warm(batch).logps, plain.logps)
+    every = warm(replace(batch, sampled=batch.k), entropy=True)
+    mixed = warm(replace(batch, sampled=1), entropy=True)
+    assert mixed.entropy is not None
+    for found, cool, hot in [
+        (mixed.logps, plain.logps, every.logps),
+        (mixed.entropy, plain.entropy, every.entropy),
+    ]:
+        assert cool is not None
+        assert hot is not None
+        assert torch.allclose(found[:, :-1], cool[:, :-1], atol=1e-5)
+        assert torch.allclose(found[:, -1], hot[:, -1], atol=1e-5)
+    assert not torch.allclose(plain.logps[:, -1], every.logps[:, -1], atol=0.1)
 
 
 @pytest.mark.parametrize("path", PATHS)

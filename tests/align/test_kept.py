@@ -81,7 +81,7 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path, name: str) -> None:
     assert torch.equal(learned(run), learned(unbroken))
 
 
-def test_patience_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_patience_goes_on_where_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # Nothing gets better at a learning rate of 0: the first evaluation is the best.
     options = {
         "eval_dataset": rows(7, seed=1),
@@ -92,6 +92,7 @@ def test_patience_goes_on_where_it_was(tmp_path: Path) -> None:
         "early_stopping_patience": 3,
     }
     unbroken = trained(tmp_path, **GIVEN, **options)
+    assert caplog.text.count("learning_rate is 0: nothing will be trained") == 1
     assert unbroken.state.global_step == 8
     run, made = resumed(tmp_path, str(tmp_path / "checkpoint-4"), **options)
     assert made == [5, 6, 7, 8]

@@ -115,11 +115,15 @@ def test_the_folder_is_a_plain_model_with_its_tokenizer(
 def test_its_card_says_what_was_merged_and_how_it_was_trained(
     adapter: Path, base: Path, tmp_path: Path
 ) -> None:
-    (adapter / "README.md").write_text("---\ntags:\n- dpo\n---\n\n# run\n\n![curves](curves.png)\n")
+    (adapter / "README.md").write_text(
+        "---\ntags:\n- dpo\n---\n\n# run\n\n## Use\n\n--adapter\n\n## Data\n\n"
+        "![curves](curves.png)\n"
+    )
     merge(adapter, tmp_path / "merged")
     card = (tmp_path / "merged" / "README.md").read_text()
     assert f"`{base}` with the adapter `{adapter}` merged into its weights" in card
-    assert card.endswith("The adapter's card:\n\n# run\n")
+    assert f"contralign generate --model {tmp_path / 'merged'} --question" in card
+    assert card.endswith("The adapter's card:\n\n# run\n\n## Data\n")
     assert "dpo" not in card
 
 
@@ -130,6 +134,7 @@ def test_base_and_adapter_are_only_read_and_twice_is_the_same(
     (tmp_path / "second").mkdir()
     for name in ("first", "second"):
         merge(adapter, tmp_path / name)
+        (tmp_path / name / "README.md").unlink()  # says where the model lies
     assert (digests(base), digests(adapter)) == before
     assert digests(tmp_path / "first") == digests(tmp_path / "second")
 
@@ -231,6 +236,9 @@ def test_refuses_what_is_no_adapter(base: Path, tmp_path: Path) -> None:
         merge(base, tmp_path / "merged")
     with pytest.raises(ValueError, match=r"empty holds no adapter_config\.json"):
         merge(tmp_path / "empty", tmp_path / "merged")
+    (base / "projections.safetensors").touch()
+    with pytest.raises(ValueError, match=r"nothing to merge.* --method dcd:path=.*base\."):
+        merge(base, tmp_path / "merged")
 
 
 def test_refuses_the_adapter_of_a_reward_model(base: Path, tmp_path: Path) -> None:

@@ -188,12 +188,21 @@ def test_kl_of_tokens_drawn_from_the_reference_is_that_of_reference_to_policy() 
 
 def test_kl_of_tokens_drawn_from_the_policy_is_that_of_policy_to_reference() -> None:
     policy, reference = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.8, 0.2]).log()
-    batch = Batch([[1]], [[[2], [3]]])
+    batch = Batch([[1]], [[[2], [3]]], sampled=2)
     meter = Meter()
     said = [side.view(1, 2, 1) for side in (policy, reference)]
-    measure(meter, batch, *said, None, torch.tensor([True]), sampled=True)
+    measure(meter, batch, *said, None, torch.tensor([True]))
     exact = float((policy.exp() * (policy - reference)).sum())
     assert meter.read(alone)["kl"] == pytest.approx(exact, rel=1e-5)
+
+
+def test_samples_beside_a_pair_are_measured_apart() -> None:
+    policy, reference = torch.tensor([[-1.0, -2.0, -0.5]]), torch.tensor([[-1.0, -1.0, -1.5]])
+    batch, meter = Batch([[1]], [[[2], [3], [4]]], sampled=1), Meter()
+    measure(meter, batch, policy[..., None], reference[..., None], None, torch.tensor([True]))
+    read = meter.read(alone)
+    assert (read["logps/chosen"], read["logps/rejected"]) == (-1.0, -2.0)
+    assert read["kl"] == pytest.approx(math.exp(-1) - 1 + 1)
 
 
 def test_of_a_group_the_first_and_the_last_are_named() -> None:

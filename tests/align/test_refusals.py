@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 from trl import DPOConfig as TRLConfig
 
 from contralign.align.config import DPOConfig, PreferenceConfig
+from contralign.align.cpl_config import CPLConfig
 from contralign.align.refusals import (
     FORMER_KEYS,
     TRAINER_KEYS,
@@ -123,6 +124,21 @@ def test_what_is_honoured_has_trls_default(name: str) -> None:
 def test_a_key_of_former_days_is_told_where_it_went(name: str) -> None:
     assert name not in {**OURS, **TRL}
     assert unknown(name, OURS) == f"there is no key {name!r}: {FORMER_KEYS[name]}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "told"),
+    [
+        (
+            DPOConfig,
+            "reward_funcs",
+            "'reward_funcs': rewards are for copg, whose loss reads scores",
+        ),
+        (CPLConfig, "beta", "'beta': cpl calls its temperature alpha"),
+    ],
+)
+def test_a_key_of_another_method_is_told_why_not_here(kind: Any, name: str, told: str) -> None:
+    assert told in unknown(name, [one.name for one in fields(kind)])
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,15 @@ def test_a_loss_that_is_not_finite_stops(model_folder: Path, tmp_path: Path) -> 
     run = trainer(model_folder, tmp_path, learning_rate=1e38, max_grad_norm=0.0)
     with pytest.raises(TrainingError, match=r"the loss is no longer finite after [12] updates"):
         run.train()
+    (file,) = tmp_path.glob("stopped-at-step-*-process-0.json")
+    kept = json.loads(file.read_text())["rows"]
+    said = {
+        (row["prompt"] + one["text"]).split("</s>")[0] for row in kept for one in row["completions"]
+    }
+    known = {row["prompt"] + row[side] for row in rows(10) for side in ("chosen", "rejected")}
+    assert len(kept) == 4
+    assert {text.replace(" ", "") for text in said} <= {text.replace(" ", "") for text in known}
+    assert "nan" in {one["reward"] for row in kept for one in row["completions"]}
 
 
 def test_the_users_adapter_config_stays_as_it_is(model_folder: Path, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from contralign.align.data.needs import PAIRS, PROMPTS, RANKINGS, SCORED, Needs
 from contralign.align.rewards import ColumnReward, as_reward
-from contralign.align.scoring import with_scores
+from contralign.align.scoring import replaced, to_be_read, with_scores
 
 PAIR = {"prompt": "a", "chosen": " b b", "rejected": " c", "hint": "b"}
 GROUP = {"prompt": "a", "completions": [" b", " b b", " c"], "hint": "c"}
@@ -53,10 +54,30 @@ def test_a_reward_gives_one_number_for_each(given: list[Any], told: str) -> None
         with_scores(Dataset.from_list([PAIR]), as_reward(lambda **_: given), "the data")
 
 
-def test_scores_come_from_one_place() -> None:
-    data = Dataset.from_list([{**PAIR, "score_chosen": 1.0, "score_rejected": 0.0}])
-    with pytest.raises(ValueError, match="has score_chosen and a reward is named"):
-        with_scores(data, counts, "the data")
+def test_scores_of_the_data_give_way_to_the_rewards() -> None:
+    old = {"score_chosen": 7.0, "score_rejected": 9.0, "score": 3}
+    data = Dataset.from_list([{**PAIR, **old}])
+    assert replaced(data.column_names, counts) == ["score_chosen", "score_rejected"]
+    row = with_scores(data, counts, "the data")[0]
+    assert (row["score_chosen"], row["score_rejected"], row["score"]) == (2.0, 0.0, 3)
+
+    def halved(completions: Sequence[str], score_chosen: Sequence[float]) -> list[float]:
+        return [score / 2 for score in score_chosen]
+
+    halves = with_scores(data, as_reward(halved), "the data")[0]
+    assert (halves["score_chosen"], halves["score_rejected"]) == (3.5, 3.5)
+    assert replaced(data.column_names, ColumnReward("score")) == []
+
+
+@pytest.mark.parametrize(
+    ("needs", "said"), [(PAIRS, "train with CoPG"), (RANKINGS, "contralign data score")]
+)
+def test_a_reward_that_nobody_would_read_is_refused(needs: Needs, said: str) -> None:
+    with pytest.raises(ValueError, match=f"DPO doesn't, got counts.*{said}"):
+        to_be_read(counts, needs, "DPO")
+    for reads in (SCORED, PROMPTS):
+        assert to_be_read(counts, reads, "CoPG") == counts
+    assert to_be_read(None, needs, "DPO") is None
 
 
 def test_streams_are_scored_before() -> None:

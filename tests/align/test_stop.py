@@ -31,9 +31,8 @@ def decode(ids: Sequence[int]) -> str:
 
 def seen(step: int = 3, losses: Sequence[float] = (0.5, 0.7), reference: bool = True) -> Seen:
     policy = torch.tensor([[-1.0, -math.inf], [-3.0, -4.0]])
-    return Seen(
-        step, BATCH, torch.tensor(losses), policy, policy.double() - 1 if reference else None
-    )
+    logps = {"policy_logp": policy, "reference_logp": policy.double() - 1 if reference else None}
+    return Seen(step, BATCH, torch.tensor(losses), logps)
 
 
 @pytest.fixture

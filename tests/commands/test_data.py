@@ -83,9 +83,36 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert problem["first"] == [{"row": 0, "found": "no chosen", "excerpt": "a b"}]
 
 
+def test_prompts_to_sample_for(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, {"prompt": "a b"}, {**GOOD, "chosen": ""}, {"prompt": "a b c d"})
+    words = (file, "--method", "copg", "--online")
+    assert checked(*words) == 0
+    assert checked(*words[:-1]) == 1
+    capsys.readouterr()
+    long = (*words, "--model", str(model_folder), "--max-length", "6")
+    assert checked(*long, "--max-completion-length", "3") == 1
+    told = "row 2 (a b c d): it has 4 tokens, max_length is 6, a sample's 3"
+    assert told in capsys.readouterr().out
+    assert checked(*long, "--max-completion-length", "2") == 0
+    assert checked(*long) == 1
+    assert "a sample's 128" in capsys.readouterr().out
+    pairs = (written(tmp_path, GOOD), "--method", "hypo", *long[4:])
+    assert checked(*pairs, "--max-completion-length", "2") == 0
+    assert checked(*pairs, "--max-completion-length", "6") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["FILE", "--online"], "--online is of --method copg, got dpo"),
+        (["FILE", "--method", "hypo", "--online"], "--online is of --method copg, got hypo"),
+        (["FILE", "--max-completion-length", "3"], "got it without --online"),
+        (
+            ["FILE", "--method", "copg", "--online", "--max-completion-length", "3"],
+            "got it without --max-length",
+        ),
         (["nowhere.jsonl"], "there is no file or folder nowhere.jsonl"),
         (["FILE", "--split", "test"], "there is no split 'test', only train"),
         (["FILE", "--max-length", "5"], "--max-length counts a model's tokens, got no --model"),

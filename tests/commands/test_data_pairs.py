@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from contralign.cli import main
+from contralign.eval.scenes import Optics, World, recall_reward
+from contralign.eval.scenes import pairs as faithful_and_not
 
 MODULE = """
 def letters(completions, **columns):
@@ -143,7 +145,7 @@ def test_equal_answers_make_no_pair(words: list[str], capsys: pytest.CaptureFixt
         ([*BEST, *AGAINST], "Give either"),
         (["--n", "1", *BEST[2:]], "at least two answers that were drawn, got --n 1 and sample"),
         ([*BEST, "--method", "greedy"], "got --n 4 and greedy. Add @sample"),
-        (BEST[:2], "a reward is exactly one of"),
+        (BEST[:2], "of --n 4 are those under a reward, got none. Name one: --reward-funcs or"),
         ([*BEST[:2], "--reward-column", "score"], "there is no option '--reward-column'"),
         ([*BEST[:2], "--reward-funcs", "nowhere.f"], "there is no module nowhere"),
         (AGAINST[:4], "cad holds the prompt against the same without its context"),
@@ -165,3 +167,25 @@ def test_a_dry_run_loads_nothing(words: list[str], capsys: pytest.CaptureFixture
         capsys.readouterr().out == "prompts.jsonl: 4 prompts, 16 answers by sample; all is well.\n"
     )
     assert not Path("pairs.jsonl.run").exists()
+
+
+def test_pairs_about_pictures(words: list[str]) -> None:
+    world, optics = World(), Optics()
+    scenes = world.scenes("train", 4)
+    for scene in scenes:
+        optics.picture(scene).save(f"{scene.id}.png")
+    rows = [{**row, "images": [f"{row['id']}.png"]} for row in faithful_and_not(scenes, world)]
+    Path("prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words[words.index("--model") + 1] = "scenes"
+    words[words.index("--max-new-tokens") + 1] = "24"
+    judge = ["--reward-funcs", "contralign.eval.scenes.recall_reward"]
+    against = ["--chosen-method", "vcd@sample", "--rejected-method", "sample"]
+    for output, how in (("best", ["--n", "6"]), ("against", against)):
+        assert exit_code(*words[:-1], f"{output}.jsonl", *how, *judge) == 0
+        assert exit_code("check", f"{output}.jsonl", "--model", "scenes") == 0
+        for row in read(Path(f"{output}.jsonl")):
+            said = [row[side][0]["content"] for side in ("chosen", "rejected")]
+            known = recall_reward(said, [row["objects"]] * 2)
+            assert [row["score_chosen"], row["score_rejected"]] == known
+            assert Path(row["images"][0]).is_file()
+            assert output != "best" or known[0] > known[1]

@@ -70,8 +70,20 @@ def test_runs_reports_and_resumes(
     assert main(command) == 0
     again = json.loads((tmp_path / "run" / "report.json").read_text())
     assert [one["resumed"] for one in again["methods"]] == [3, 3]
-    assert main([*command, "--seed=1"]) == 2
-    assert "holds a run with other settings: seed was 0, is 1" in capsys.readouterr().err
+    assert main([*command, "--dtype=bfloat16"]) == 2
+    assert "holds a run with other settings: model.dtype" in capsys.readouterr().err
+
+
+def test_a_folder_of_other_options_is_refused_before_the_model_is_loaded(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = words(model_folder, tmp_path / "run", "--methods=greedy", "--max-new-tokens=4")
+    assert main(command) == 0
+    other = ["--seed=1", "--max-new-tokens=5", "--model=/no/model"]
+    capsys.readouterr()
+    assert main([*command, *other]) == 2
+    told = "other settings: --max-new-tokens was 4, is 5; --seed was 0, is 1. Repeat those"
+    assert told in capsys.readouterr().err
 
 
 def test_baselines_are_put_in_front(model_folder: Path, tmp_path: Path) -> None:

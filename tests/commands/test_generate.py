@@ -114,7 +114,7 @@ def test_a_question_can_be_about_pictures(
     [
         (["--method", "vcd"], "VCD is about pictures, but prompts [0] have none"),
         (["--method", "calibration"], "is about pictures"),
-        (["--image", "a.png"], "images need a processor"),
+        (["--image", "a.png"], "--image takes a file, but there is none at a.png"),
         (["--method", "cad"], "cad holds the prompt against the same without its context"),
         (["--method", "coied"], "no decoding method is called 'coied'. Did you mean 'coiecd'?"),
         (["--method", "cad:alpha=-1"], "alpha"),
@@ -141,3 +141,15 @@ def test_a_missing_context_file_is_named(
 ) -> None:
     assert main(answered(model_folder, "--context", "absent.txt")) == 1
     assert "absent.txt" in capsys.readouterr().err
+
+
+def test_pictures_for_a_model_without_eyes_are_refused_before_its_weights_are_read(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hollow = tmp_path / "hollow"
+    hollow.mkdir()
+    (hollow / "config.json").write_bytes((model_folder / "config.json").read_bytes())
+    file = tmp_path / "dog.png"
+    picture().save(file)
+    assert main(answered(hollow, "--image", str(file))) == 2
+    assert f"{hollow} reads text alone, got --image {file}" in capsys.readouterr().err

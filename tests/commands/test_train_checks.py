@@ -146,7 +146,10 @@ def test_rows_that_cannot_be_trained_on(
     assert train(empty, file, tmp_path / "out") == 2
     found = refusal(capsys)
     assert f"1 of the 3 rows of the training data can't be trained on: {told}" in found
-    assert "leave them out with on_problem: drop. `contralign data check` explains each" in found
+    assert (
+        "leave them out with on_problem: drop. `contralign data check --method ...` explains each"
+        in found
+    )
 
 
 def test_rows_that_cannot_be_trained_on_are_dropped_on_request(

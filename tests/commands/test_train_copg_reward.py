@@ -14,7 +14,6 @@ from contralign.commands.train_options import read
 from contralign.eval.scenes import Optics, World
 from contralign.eval.scenes import pairs as faithful_and_not
 
-SCORED = {"score_chosen": 1.0, "score_rejected": 0.0}
 MODULE = """
 def vowels(completions, **columns):
     return [float(sum(word in "aeiou" for word in said.split())) for said in completions]
@@ -57,6 +56,19 @@ def test_scores_come_from_a_function_a_file_or_another_column(
     assert train(model_folder, file, tmp_path / "before", "copg") == 0
     assert history(tmp_path / "now") == history(tmp_path / "before")
     assert history(tmp_path / "now") == history(tmp_path / "column")
+
+
+def test_scores_that_are_there_give_way_to_a_reward(
+    judges: str, model_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vowels, old = f"{judges}.vowels", {"score_chosen": 1.0, "score_rejected": 0.0}
+    told = f"scored by {vowels} in place of its score_chosen and score_rejected"
+    data, output = pairs(tmp_path, **old), tmp_path / "out"
+    assert train(model_folder, data, output, "copg", reward_funcs=vowels) == 0
+    assert caplog.text.count(f"the training data is {told}") == 1
+    assert told in (output / "README.md").read_text()
+    assert train(model_folder, pairs(tmp_path), tmp_path / "bare", "copg", reward_funcs=vowels) == 0
+    assert history(output) == history(tmp_path / "bare")
 
 
 def test_an_online_run_is_repeated_from_its_settings(
@@ -111,7 +123,6 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {MODEL: "./nowhere"}, "hub id or a folder"),
     ({}, {"reward_column": "score", **ONLINE}, "not samples, got reward_column 'score' with"),
     ({}, {"reward_function": "a.b"}, "there is no key 'reward_function'."),
-    (SCORED, {"reward_funcs": "trl.rewards.think_format_reward"}, "has score_chosen and a reward"),
     ({"told_chosen": 1.0, "told_rejected": "2"}, {"reward_column": "told"}, "row 0 (the first is"),
 ]
 

@@ -27,9 +27,15 @@ def test_names_are_refused_before_weights_are_read(
     model_folder: Path, adapter: Path, tmp_path: Path
 ) -> None:
     absent = str(tmp_path / "absent")
+    projections = tmp_path / "projections"
+    projections.mkdir()
+    (projections / "projections.safetensors").touch()
+    dcd = f"neither a model nor an adapter. .* --method dcd:path={projections}"
     for name, on_top, complaint in (
         (str(adapter), None, "holds an adapter, not a model. Name its base"),
         (str(tmp_path), None, "a model's folder holds a config.json"),
+        (str(projections), None, dcd),
+        (str(model_folder), str(projections), dcd),
         (str(model_folder), absent, f"but {absent} can't be read as either"),
         (str(model_folder), str(model_folder), "holds a whole model, not an adapter"),
     ):

@@ -255,7 +255,9 @@ def test_refuses_a_tokenizer_without_what_the_rows_need() -> None:
         encoded(TALK[0], words())
     with pytest.raises(ValueError, match="has no eos_token"):
         encoded(TEXT[0], words(eos_token=None))
-    with pytest.raises(ValueError, match="rows with images need the model's processor, got a"):
+    with pytest.raises(
+        ValueError, match="rows with images need a model that reads images, and its"
+    ):
         encoded({**TEXT[0], "images": []}, shared("chatml"))
     assert encoded(TALK[0], words(chat_template=LLAMA, bos_token="<eos>")).prompt
 
@@ -266,3 +268,11 @@ def test_ids_are_plain_numbers() -> None:
     assert {type(i) for ids in (found.prompt, *found.completions) for i in ids} == {int}
     assert not found.images
     assert torch.tensor(found.prompt).ndim == 1
+
+
+def test_a_sample_needs_room_behind_the_prompt() -> None:
+    row = {"prompt": "a b c", "chosen": " d e f", "rejected": " e"}
+    tokenizer = words()
+    assert shown(encode(row, tokenizer, 6, room=3), tokenizer)[0] == "a b c"
+    with pytest.raises(RowError, match=r"has 3 tokens, max_length is 6, a sample's 4"):
+        encode(row, tokenizer, 6, room=4)

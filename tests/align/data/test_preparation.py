@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from contralign.align.data import PairCollator, preparation, prepare
 from contralign.align.data.checks import examine
 from contralign.align.data.encode import encode
+from contralign.align.data.needs import RANKINGS
 
 ROWS = [
     {"prompt": "a b", "chosen": " c d", "rejected": " e"},
@@ -70,7 +71,13 @@ def test_the_error_counts_all_rows() -> None:
     )
     with pytest.raises(ValueError, match=match) as refused:
         prepare(Dataset.from_list(ROWS), words(), None, name="the eval data")
-    assert f"row 1 begins {ROWS[1]['prompt']!r}" in str(refused.value)
+    assert f"row 1 begins {ROWS[1]['prompt']!r}: rejected is str ''. Repair" in str(refused.value)
+
+
+def test_a_group_of_another_size_is_named_by_its_prompt() -> None:
+    groups = [{"prompt": "a", "completions": [" b", " c", " d"][:k]} for k in (2, 3)]
+    with pytest.raises(ValueError, match="row 1 begins 'a': it has 3 completions, the first row 2"):
+        prepare(Dataset.from_list(groups), words(), None, needs=RANKINGS)
 
 
 def test_warnings_are_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ def test_numbers_of_every_kind() -> None:
 
 
 def test_a_column_that_is_missing() -> None:
-    with pytest.raises(ValueError, match=r"\(r, rs, r_chosen, and _rejected\), got 'r', but the"):
+    with pytest.raises(ValueError, match=r"\(r, rs, r_chosen and _rejected\), got 'r', but the"):
         ColumnReward("r").check(["prompt", "score"])
     with pytest.raises(ValueError, match="but the columns are s"):
         ColumnReward("r")(["?"], ["a"], s=[1.0])
