@@ -6,7 +6,6 @@ Gou & Nguyen 2024, arXiv 2403.19443. Stage 2 uses TRL's RLOO in place of the pap
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from ..rewards.questions import given
 from ..rewards.scores import check_lengths, questions_of, scores_of
 from ..saving import newest
 from ..start import check_models, check_options
+from .checks import check_adapter, check_whole
 from .config import MPOConfig
 from .files import DIFFICULT, EASY, FIRST, PICTURE, SECOND, check_place, write_split
 from .prompts import check_reward, fitting_prompts
@@ -47,7 +47,6 @@ from .stage2 import OnlineTrainer
 logger = logging.get_logger(__name__)
 
 KEPT = "The scores are kept: resume_from_checkpoint true goes on from them."
-SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 
 
 class MPOTrainer:
@@ -95,6 +94,7 @@ class MPOTrainer:
     ) -> None:
         check_reward(reward)
         check_whole(args)
+        check_adapter(peft_config)
         first = args.first(Path(args.output_dir))
         check_options(first, eval_dataset is not None)
         check_models(first, peft_config, quantization_config, None)
@@ -275,18 +275,3 @@ class MPOTrainer:
     def _base(self) -> str:
         told: Mapping[str, Any] = self.record.settings
         return str(told.get("model_name_or_path") or "a model made in memory")
-
-
-def check_whole(args: MPOConfig) -> None:
-    """Refuse weights that are spread over devices, which stage 2 can't sample from.
-
-    Raises:
-        ValueError: With the way out.
-    """
-    launched = [name for name in SHARDED if os.environ.get(name, "false").lower() in ("1", "true")]
-    if launched or args.deepspeed or args.fsdp:
-        raise ValueError(
-            f"MPO needs whole weights on each process, got FSDP or DeepSpeed"
-            f"{f' ({launched[0]})' if launched else ''}. Start with "
-            "configs/accelerate/ddp.yaml."
-        )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from contralign.align.copg_trainer import check_reward
 from contralign.align.course import course, refuse_another
 from contralign.align.kept import kept_course, to_resume
+from contralign.align.mpo.checks import check_whole
 from contralign.align.mpo.files import check_place
 from contralign.align.mpo.prompts import check_reward as check_judge
-from contralign.align.mpo.trainer import check_whole
 from contralign.align.record import all_settings, plain
 from contralign.align.saving import refuse_used
 

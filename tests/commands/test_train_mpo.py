@@ -196,7 +196,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"eval_strategy": "epoch"}, "dataset_test_split: there is no split 'test'"),
     ({"push_to_hub": True}, "push_to_hub isn't supported by MPO"),
     ({"resume_from_checkpoint": True}, "has no run of MPO to resume"),
-    ({"beta": 0.1}, "there is no key 'beta'."),
+    ({"gama": 0.1}, "there is no key 'gama'. Did you mean 'gamma'?"),
 ]
 
 

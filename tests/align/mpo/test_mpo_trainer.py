@@ -19,8 +19,8 @@ from transformers import LlamaForCausalLM
 from contralign.align import DPOTrainer, TrainingError
 from contralign.align.adapters import base_tensors
 from contralign.align.data import load
+from contralign.align.mpo.checks import check_adapter, check_whole
 from contralign.align.mpo.stage2 import OnlineTrainer, check_same
-from contralign.align.mpo.trainer import check_whole
 from contralign.align.rewards import ColumnReward
 
 
@@ -191,3 +191,9 @@ def test_sharded_weights_are_refused(
     monkeypatch.setenv(variable, "true")
     with pytest.raises(ValueError, match=f"FSDP or DeepSpeed .{variable}"):
         check_whole(run.args)
+
+
+def test_an_adapter_of_the_head_is_refused() -> None:
+    check_adapter(LoraConfig(**LORA))
+    with pytest.raises(ValueError, match="stage 2 reads lm_head without an adapter"):
+        check_adapter(LoraConfig(**{**LORA, "target_modules": ["lm_head"]}))
