@@ -15,6 +15,7 @@ from .hypo_config import HyPOConfig
 from .hypo_trainer import HyPOTrainer
 from .losses import CPL, DPO, IPO, LOSSES, CoPG, Hinge, HyPO, Loss
 from .merge import merge
+from .mpo import MPOConfig, MPOTrainer
 from .references import Reference, make_reference
 from .reward_trainer import RewardConfig, RewardTrainer
 from .rewards import ColumnReward, FunctionReward, ModelReward, Reward, make_reward
@@ -43,6 +44,8 @@ __all__ = [
     "HyPOConfig",
     "HyPOTrainer",
     "Loss",
+    "MPOConfig",
+    "MPOTrainer",
     "ModelReward",
     "Reference",
     "Report",

@@ -112,7 +112,7 @@ class Kept:
             refuse_another(folder, kept_course(folder), self._course())
         if self.args.should_save:
             Path(self.args.output_dir).mkdir(parents=True, exist_ok=True)
-            write_settings(self.record, self.args, Path(self.args.output_dir))
+            self._write_settings(Path(self.args.output_dir))
         if folder is not None:
             self.journal.load(json.loads((folder / JOURNAL).read_text(encoding="utf-8")))
             for sync in self._syncs():
@@ -222,6 +222,9 @@ class Kept:
     def _settings(self) -> dict[str, Any]:
         return all_settings(self.record, self.args)
 
+    def _write_settings(self, folder: Path) -> None:
+        write_settings(self.record, self.args, folder)
+
     def _init_training_state(self, max_steps: int, *others: Any) -> Any:
         """What is logged, evaluated and saved how often is what is asked for now."""
         check_schedule(self.args, max_steps)
@@ -287,6 +290,6 @@ class Kept:
             dataset=self.record.settings.get("dataset_name"),
             use=self.usage and self.usage.replace("FOLDER", self.args.output_dir),
         )
-        write_settings(self.record, self.args, folder)
+        self._write_settings(folder)
         write_curves(self.state.log_history, folder, told.name, told.notes)
         replace_text(folder / "README.md", censored(card(told), self.args))

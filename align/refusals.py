@@ -104,7 +104,7 @@ REWARDED = (
     "write them next to the data."
 )
 OTHERS_KEYS: Mapping[str, str] = {
-    "beta": "cpl calls its temperature alpha, and dcd has none.",
+    "beta": "cpl calls its temperature alpha, mpo has one a stage, and dcd has none.",
     "reward_column": REWARDED,
     "reward_funcs": REWARDED,
     "reward_model_name_or_path": REWARDED,

@@ -1,11 +1,12 @@
-"""Files that runs leave: written whole, and compared with what is asked for later."""
+"""Files that runs leave: written whole or line by line, and compared with what is asked later."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, runtime_checkable
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -29,3 +30,45 @@ def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
             yield from differences(there.get(key), here.get(key), inner)
     elif there != here:
         yield f"{name} was {there!r}, is {here!r}"
+
+
+@runtime_checkable
+class Line(Protocol):
+    """What knows how to stand in a file of JSON lines."""
+
+    def line(self) -> str: ...
+
+
+class LineFile:
+    """Appends lines to a file; each `append` is on the disk when it returns.
+
+    A line without an end is what a kill leaves behind: it is cut off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> LineFile:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("ab+")
+        _cut_half_line(self._file)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def append(self, records: Iterable[Line]) -> None:
+        self._file.write("".join(f"{record.line()}\n" for record in records).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _cut_half_line(file: Any) -> None:
+    file.seek(0)
+    kept = file.read().rfind(b"\n") + 1
+    file.truncate(kept)

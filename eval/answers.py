@@ -1,18 +1,14 @@
 """Answers on disk: a line of JSON each, so that a killed run loses its running batch at most.
 
-A line without an end is what a kill leaves behind: reading skips it, the next writer cuts it off.
-Every other line that can't be read is an error.
+Reading skips a last line without an end; every other line that can't be read is an error.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -52,39 +48,6 @@ class Record:
         return json.dumps(fields, ensure_ascii=False)
 
 
-@runtime_checkable
-class Line(Protocol):
-    """What knows how to stand in a file of JSON lines."""
-
-    def line(self) -> str: ...
-
-
-class AnswerFile:
-    """Appends records to a file; each `append` is on the disk when it returns."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> AnswerFile:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab+")
-        _cut_half_line(self._file)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._file.close()
-
-    def append(self, records: Iterable[Line]) -> None:
-        self._file.write("".join(f"{record.line()}\n" for record in records).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-
 def read_answers(paths: Iterable[Path]) -> dict[str, Answer]:
     """Read answers by key; a later line replaces an earlier one, but an error no answer.
 
@@ -119,9 +82,3 @@ def _parsed(line: bytes, where: str) -> tuple[str, Answer]:
             f"{where} is no answer record ({type(error).__name__}: {error}). Restore the file, or "
             "delete that line to have its answer computed again."
         ) from error
-
-
-def _cut_half_line(file: Any) -> None:
-    file.seek(0)
-    kept = file.read().rfind(b"\n") + 1
-    file.truncate(kept)

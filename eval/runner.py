@@ -18,10 +18,11 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from contralign.decoding import Decoding
+from contralign.files import LineFile
+from contralign.folder import check_folder, write_settings
 
-from .answers import Answer, AnswerFile, Record, read_answers
+from .answers import Answer, Record, read_answers
 from .ask import Ask, Benchmark, Scored
-from .folder import check_folder, write_settings
 from .plan import Item, Plan, load_items, settings
 from .statistics import Estimate
 
@@ -218,7 +219,7 @@ def _answer_missing(
         delay=2,
         disable=(None if progress is None else not progress) if state.is_main_process else True,
     )
-    with AnswerFile(folder / "answers" / f"{plan.file_name}{rank}.jsonl") as file, bar:
+    with LineFile(folder / "answers" / f"{plan.file_name}{rank}.jsonl") as file, bar:
         for batch in batches:
             said = _answers(plan, model, batch, missing)
             file.append(

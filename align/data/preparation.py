@@ -40,6 +40,7 @@ def prepare(
     name: str = "the data",
     num_proc: int | None = None,
     needs: Needs = PAIRS,
+    tokens: bool = True,
 ) -> tuple[Dataset | IterableDataset, Report]:
     """Check a dataset and tokenise it; needs no model.
 
@@ -52,6 +53,7 @@ def prepare(
         name: What complaints call the data.
         num_proc: Processes to share the work; a stream is read by the data loader's.
         needs: What the training method reads.
+        tokens: Whether rows become tokens; else they are checked and stay as they are.
 
     Returns:
         Rows with `prompt_ids`, `completion_ids` (chosen, rejected; or a group's) and, where the
@@ -92,10 +94,9 @@ def prepare(
     )
     report, usable = _reported(examined)
     _decide(report, usable, on_problem, name)
-    sees = any(column in dataset.column_names for column in IMAGES)
-    rows = (
-        dataset if sees or needs.completions == "none" else examined.remove_columns(list(_VERDICT))
-    )
+    stay = not tokens or needs.completions == "none"
+    stay = stay or any(column in dataset.column_names for column in IMAGES)
+    rows = dataset if stay else examined.remove_columns(list(_VERDICT))
     return (rows.select(usable) if report.dropped else rows), report
 
 

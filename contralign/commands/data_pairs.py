@@ -70,10 +70,11 @@ def run(args: argparse.Namespace) -> None:
     from accelerate import PartialState
     from datasets import disable_progress_bars
 
+    from contralign.align.data.write import write_rows
     from contralign.eval import run as answer
 
     from .prompts import Prompts
-    from .rows_file import check_output, columns, work_folder, write_rows
+    from .rows_file import check_output, columns, work_folder
 
     quiet_unless_watched()
     if not sys.stderr.isatty():
@@ -217,8 +218,9 @@ def _prompt(prompts: Prompts, number: int, talk: Talk) -> Any:
 
 
 def _scores(questions: Sequence[Any], judge: Reward, folder: Path) -> list[Sequence[float]]:
+    from contralign.align.rewards.scores import scores_of
+
     from .rows_file import digest
-    from .scores import scores_of
 
     asked = digest([one.prompt, list(one.completions), one.columns] for one in questions)
     settings = {"reward": dict(judge.fingerprint()), "answers": asked}

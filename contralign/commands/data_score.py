@@ -34,10 +34,11 @@ def run(args: argparse.Namespace) -> None:
     from datasets import disable_progress_bars
 
     import contralign
+    from contralign.align.data.write import write_rows
     from contralign.align.rewards.questions import score_columns
+    from contralign.align.rewards.scores import check_lengths, questions_of, scores_of
 
-    from .rows_file import check_output, columns, digest, read_rows, work_folder, write_rows
-    from .scores import check_lengths, questions_of, scores_of
+    from .rows_file import check_output, columns, digest, read_rows, work_folder
 
     quiet_unless_watched()
     if not sys.stderr.isatty():

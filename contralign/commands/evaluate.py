@@ -143,8 +143,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any] | None:
     from contralign.decoding import parse_list
     from contralign.eval import BENCHMARKS, with_baselines, write_report
     from contralign.eval import run as answer
-    from contralign.eval.folder import check_folder
     from contralign.eval.plan import settings
+    from contralign.folder import check_folder
 
     benchmark = made(BENCHMARKS[args.benchmark], args)
     decodings = parse_list(args.methods)

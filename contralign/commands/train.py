@@ -22,6 +22,7 @@ METHODS = {
     "cpl": "contrastive preference learning: pairs, soft labels, or rankings",
     "copg": "contrastive policy gradient: answers with scores, or samples that a reward scores",
     "hypo": "hybrid preference optimization: DPO, and a KL on samples of the policy",
+    "mpo": "mixed preference optimization: DPO on easy pairs, then online RL on difficult ones",
     "reward": "a reward model of pairs (Bradley-Terry), for data score, data pairs and rewards",
     "dcd": "decoupling contrastive decoding: image projections to decode with, from pairs",
 }
@@ -69,6 +70,7 @@ def train(options: Options, command: Sequence[str]) -> None:
     from contralign.align.dcd_trainer import DCDTrainer
     from contralign.align.dpo_trainer import DPOTrainer
     from contralign.align.hypo_trainer import HyPOTrainer
+    from contralign.align.mpo import MPOTrainer
     from contralign.align.reward_trainer import RewardTrainer
     from contralign.align.stop import TrainingError
 
@@ -80,6 +82,7 @@ def train(options: Options, command: Sequence[str]) -> None:
         "dpo": DPOTrainer,
         "cpl": CPLTrainer,
         "copg": CoPGTrainer,
+        "mpo": MPOTrainer,
         "dcd": DCDTrainer,
         "hypo": HyPOTrainer,
         "reward": RewardTrainer,

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from contralign.align.copg_trainer import check_reward
 from contralign.align.course import course, refuse_another
 from contralign.align.kept import kept_course, to_resume
+from contralign.align.mpo.checks import check_whole
+from contralign.align.mpo.files import check_place
+from contralign.align.mpo.prompts import check_reward as check_judge
 from contralign.align.record import all_settings, plain
 from contralign.align.saving import refuse_used
 
@@ -41,6 +44,9 @@ def check(options: Options) -> None:
     _check_data(options)
     if options.method == "copg":
         check_reward(options.config, options.reward)
+    if options.method == "mpo":
+        check_judge(options.reward)
+        check_whole(options.config)
     _check_folder(options)
 
 
@@ -92,6 +98,9 @@ def _check_folder(options: Options) -> None:
             f"output_dir is a folder to write to, got {given!r}, but {place} isn't one. Choose "
             "another."
         )
+    if options.method == "mpo":
+        check_place(folder, options.resume)
+        return
     if options.resume is None:
         refuse_used(folder)
         return

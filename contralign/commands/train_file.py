@@ -12,13 +12,13 @@ from typing import Any
 from trl import TrlParser
 from trl.scripts.utils import DatasetConfig
 
-from contralign.align.config import PreferenceConfig
+from contralign.align.mpo import MPOConfig
 from contralign.align.refusals import unknown
 
 from .parser import read_config
 
 # Besides one value they take a mapping, or a list.
-WHOLE = {*PreferenceConfig._VALID_DICT_FIELDS, "report_to", "optim_target_modules"}
+WHOLE = {*MPOConfig._VALID_DICT_FIELDS, "report_to", "optim_target_modules"}
 PART = [field.name for field in dataclasses.fields(DatasetConfig)]
 
 

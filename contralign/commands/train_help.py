@@ -48,6 +48,10 @@ OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "refresh_every",
         ),
     },
+    "mpo": {
+        "data": ("reward_model_name_or_path", "reward_funcs"),
+        "loss": ("gamma", "gamma_quantile", "negative_gaps", "stage1", "stage2"),
+    },
     "dcd": {"loss": ("variant",)},
     "hypo": {
         "loss": (

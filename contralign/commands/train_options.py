@@ -21,6 +21,7 @@ from contralign.align.copg_config import CoPGConfig
 from contralign.align.cpl_config import CPLConfig
 from contralign.align.dcd_config import DCDConfig
 from contralign.align.hypo_config import HyPOConfig
+from contralign.align.mpo import MPOConfig
 from contralign.align.record import Record
 from contralign.align.reward_trainer import RewardConfig
 
@@ -33,13 +34,14 @@ CONFIGS: Mapping[str, type[Any]] = {
     "dpo": DPOConfig,
     "cpl": CPLConfig,
     "copg": CoPGConfig,
+    "mpo": MPOConfig,
     "dcd": DCDConfig,
     "hypo": HyPOConfig,
     "reward": RewardConfig,
 }
 SCRIPTS = (ScriptArguments, DatasetMixtureConfig, ModelConfig)
 # Keys of one method alone, beside those of its trainer.
-MORE: Mapping[str, tuple[type[Any], ...]] = {"copg": (RewardKeys,)}
+MORE: Mapping[str, tuple[type[Any], ...]] = {"copg": (RewardKeys,), "mpo": (RewardKeys,)}
 
 
 @dataclass(frozen=True)

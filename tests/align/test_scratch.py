@@ -93,6 +93,7 @@ def test_half_precision_is_rounded_once() -> None:
 
 def test_autocast_does_not_round_the_sum() -> None:
     model = policy()
+    moved(model)
     with merged(model):
         expected = kept(model)
     with torch.autocast("cpu", dtype=torch.bfloat16), merged(model):

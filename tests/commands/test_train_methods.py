@@ -109,7 +109,12 @@ REFUSED: list[tuple[str, Any, dict[str, Any], str]] = [
     ("cpl", [GROUP], {"lmbda": 0.5}, "unknown-format 1 (row 0)"),
     ("copg", None, {"beta": -0.1}, "beta must be above 0, got -0.1."),
     ("copg", None, {"online": True}, "online samples need a reward, got none."),
-    ("copg", None, {"num_generations": 8}, "num_generations is of samples, got 8 without online."),
+    (
+        "copg",
+        None,
+        {"num_generations": 8},
+        "num_generations is of samples, got 8 where none are drawn.",
+    ),
     ("copg", None, {}, "missing-score 20 (rows 0, 1, 2, 3, 4, ...)"),
     ("copg", broken(scores=["high", "low"]), {}, "bad-number 1 (row 1)"),
     ("copg", broken(scores=[1.0, math.nan]), {}, "bad-number 1 (row 1)"),

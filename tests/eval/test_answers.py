@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from contralign.eval.answers import Answer, AnswerFile, Record, read_answers
+from contralign.eval.answers import Answer, Record, read_answers
+from contralign.files import LineFile
 
 FIRST = Record("k1", "row1", Answer("Ωmega", 3, seconds=0.5))
 SECOND = Record("k2", "row2", Answer("two\nlines", 2))
@@ -15,7 +16,7 @@ FAILED = Record("k1", "row1", Answer("", 0, "RuntimeError: out of memory"))
 
 
 def write(path: Path, *records: Record) -> None:
-    with AnswerFile(path) as file:
+    with LineFile(path) as file:
         file.append(records)
 
 
@@ -34,7 +35,7 @@ def test_that_a_closed_ask_said_no_label_is_kept(tmp_path: Path) -> None:
 
 def test_every_append_is_on_the_disk_at_once(tmp_path: Path) -> None:
     path = tmp_path / "greedy.jsonl"
-    with AnswerFile(path) as file:
+    with LineFile(path) as file:
         file.append([FIRST])
         assert len(read_answers([path])) == 1
 

@@ -10,18 +10,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from contralign.align.data import Report, RowError
-from contralign.align.data.formats import excerpt
-from contralign.align.rewards import ModelReward, Question, Reward, question
-from contralign.align.rewards.questions import (
-    asked,
-    flattened,
-    in_parts,
-    named_data,
-    named_rows,
-)
-from contralign.eval.answers import AnswerFile
-from contralign.eval.folder import check_folder, write_settings
+from contralign.files import LineFile
+from contralign.folder import check_folder, write_settings
+
+from ..data.formats import excerpt
+from ..data.problems import RowError
+from ..data.report import Report
+from .model import ModelReward
+from .questions import Question, asked, flattened, in_parts, named_data, named_rows, question
+from .reward import Reward
 
 SCORES = "scores.jsonl"
 
@@ -93,7 +90,7 @@ def scores_of(
     found = _stored(file)
     missing = [index for index in range(len(questions)) if index not in found]
     bar = tqdm(desc="Scoring", unit="row", total=len(missing), delay=2, leave=False, disable=None)
-    with AnswerFile(file) as kept, bar:
+    with LineFile(file) as kept, bar:
         for part in in_parts(missing):
             new = dict(asked(reward, [questions[index] for index in part], part))
             kept.append(Scored(*one) for one in new.items())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contralign.eval.folder import check_folder, write_settings
+from contralign.folder import check_folder, write_settings
 
 SETTINGS = {"seed": 0, "model": {"dtype": "float32"}, "limit": None}
 

@@ -1,0 +1,40 @@
+"""What stage 2 can't do, refused before stage 1."""
+
+from __future__ import annotations
+
+import os
+
+from peft import PeftConfig
+
+from .config import MPOConfig
+
+SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+
+
+def check_whole(args: MPOConfig) -> None:
+    """Refuse weights that are spread over devices, which stage 2 can't sample from.
+
+    Raises:
+        ValueError: With the way out.
+    """
+    launched = [name for name in SHARDED if os.environ.get(name, "false").lower() in ("1", "true")]
+    if launched or args.deepspeed or args.fsdp:
+        raise ValueError(
+            f"MPO needs whole weights on each process, got FSDP or DeepSpeed"
+            f"{f' ({launched[0]})' if launched else ''}. Start with "
+            "configs/accelerate/ddp.yaml."
+        )
+
+
+def check_adapter(adapter: PeftConfig | None) -> None:
+    """Refuse an adapter of the head, which TRL's RLOO looks past.
+
+    Raises:
+        ValueError: With the way out.
+    """
+    targets = getattr(adapter, "target_modules", None) or ()
+    if not isinstance(targets, str) and "lm_head" in targets:
+        raise ValueError(
+            "stage 2 reads lm_head without an adapter, got lora_target_modules with lm_head. Leave "
+            "it out."
+        )
