@@ -54,7 +54,7 @@ def test_alignment_on_a_handful_of_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = run("alignment.py", tmp_path, monkeypatch, **TINY)
-    assert found["after"].keys() == {"dpo", "hypo", "cpl", "copg", "copg online"}
+    assert found["after"].keys() == {"dpo", "hypo", "cpl", "copg", "copg online", "mpo"}
     table = (tmp_path / "output" / "tables.md").read_text()
     assert "| CHAIRs, counter-bias | " in table
     assert "| KL a token | 0.000 | " in table
