@@ -108,7 +108,8 @@ def load_policy(
     """
     policy: Any = _loaded(model, config, quantized) if isinstance(model, str) else model
     if adapter is not None:
-        policy = _with_adapter(policy, adapter)
+        revision = _given(config).get("revision") if isinstance(model, str) else None
+        policy = _with_adapter(policy, adapter, revision)
     if not any(parameter.requires_grad for parameter in policy.parameters()):
         raise ValueError(
             "nothing of the model would be trained: all its parameters are frozen. Load an adapter "
@@ -200,7 +201,7 @@ def _given(config: PreferenceConfig) -> dict[str, Any]:
     return dict(given or {})
 
 
-def _with_adapter(model: Any, adapter: PeftConfig) -> nn.Module:
+def _with_adapter(model: Any, adapter: PeftConfig, revision: str | None) -> nn.Module:
     if is_peft_model(model):
         raise ValueError(
             f"the model has an adapter ({', '.join(model.peft_config)}), and peft_config would put "
@@ -213,7 +214,8 @@ def _with_adapter(model: Any, adapter: PeftConfig) -> nn.Module:
         if isinstance(wanted, (list, set)) and (odd := _unmatched(model, wanted)):
             raise ValueError(_no_such_layer(model, key, ", ".join(odd)))
     try:
-        return get_peft_model(model, adapter)
+        # Saved without it, the adapter would later be put on the default revision's weights.
+        return get_peft_model(model, adapter, revision=revision)
     except ValueError as error:
         if "target" not in str(error).lower():
             raise

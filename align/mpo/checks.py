@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from peft import PeftConfig
 
@@ -23,6 +24,19 @@ def check_whole(args: MPOConfig) -> None:
             f"MPO needs whole weights on each process, got FSDP or DeepSpeed"
             f"{f' ({launched[0]})' if launched else ''}. Start with "
             "configs/accelerate/ddp.yaml."
+        )
+
+
+def check_columns(columns: Sequence[str]) -> None:
+    """Refuse numbers that only stage 1 would read.
+
+    Raises:
+        ValueError: With the way out.
+    """
+    if "weight" in columns:
+        raise ValueError(
+            "stage 2 can't weigh prompts, but the data has a weight column. Leave it out; a second "
+            "row of a prompt counts twice."
         )
 
 

@@ -47,12 +47,14 @@ class OnlineConfig(trl.RLOOConfig):
         num_generations: Samples a prompt, at least 2: the baseline leaves one out. 4 is ours.
         max_completion_length: Tokens of the longest sample; 128 is ours.
         beta: How strongly the policy is held to that of stage 1, above 0.
+        disable_dropout: Always true, so that the KL starts at 0.
         logging_nan_inf_filter: Off: a loss that isn't finite stops the run.
         restore_callback_states_from_checkpoint: On, as in stage 1.
     """
 
     num_generations: int = 4
     max_completion_length: int = 128
+    disable_dropout: bool = True
     logging_nan_inf_filter: bool = False
     restore_callback_states_from_checkpoint: bool = True
 
@@ -67,6 +69,11 @@ class OnlineConfig(trl.RLOOConfig):
         whole("max_completion_length", self.max_completion_length, 1)
         for name in ("beta", "temperature", "repetition_penalty", "epsilon"):
             positive(name, getattr(self, name))
+        if not self.disable_dropout:
+            raise ValueError(
+                "stage 2 starts with KL 0 to its reference, which dropout would blur, got "
+                "disable_dropout: false. Leave it out."
+            )
         whole("num_iterations", self.num_iterations, 1)
         whole("top_k", self.top_k, 0)
         if not 0 < self.top_p <= 1:

@@ -7,7 +7,7 @@ no longer has. Its baseline leaves one sample out, and the KL to the reference i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,21 @@ FROZEN = "ref"  # TRL's name of the copy of the adapter
 
 
 class Order(RepeatSampler):
-    """TRL's order of prompts, which also a resumed run finds: each epoch has a seed of its own."""
+    """TRL's order of prompts, which also a resumed run finds: each epoch has a seed of its own.
 
-    def set_epoch(self, epoch: int) -> None:
+    Args:
+        epoch: Tells which one it is: through accelerate's wrappers `set_epoch` may not reach it.
+        **given: Of TRL's sampler.
+    """
+
+    def __init__(self, epoch: Callable[[], int], **given: Any) -> None:
+        super().__init__(**given)
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
         if self.shuffle:
-            self.generator.manual_seed(self.seed + epoch)
+            self.generator.manual_seed(self.seed + self._epoch())
+        return super().__iter__()
 
 
 class OnlineTrainer(Kept, trl.RLOOTrainer):
@@ -69,6 +79,7 @@ class OnlineTrainer(Kept, trl.RLOOTrainer):
     """
 
     paper = PAPER
+    _epoch = 0
     _sum, _warn = Measured._sum, Measured._warn
 
     def __init__(
@@ -170,7 +181,12 @@ class OnlineTrainer(Kept, trl.RLOOTrainer):
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         theirs = super()._get_train_sampler(dataset)
         names = ("data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle")
-        return Order(**{name: getattr(theirs, name) for name in (*names, "seed")})
+        given = {name: getattr(theirs, name) for name in (*names, "seed")}
+        return Order(lambda: self._epoch, **given)
+
+    def _run_epoch(self, *args: Any, epoch: int, **options: Any) -> Any:
+        self._epoch = epoch
+        return super()._run_epoch(*args, epoch=epoch, **options)
 
     def _init_training_state(self, *args: Any) -> Any:
         """TRL counts batches from 0 after a resume, so that samples would meet other prompts."""

@@ -36,7 +36,7 @@ from ..rewards.questions import given
 from ..rewards.scores import check_lengths, questions_of, scores_of
 from ..saving import newest
 from ..start import check_models, check_options
-from .checks import check_adapter, check_whole
+from .checks import check_adapter, check_columns, check_whole
 from .config import MPOConfig
 from .files import DIFFICULT, EASY, FIRST, PICTURE, SECOND, check_place, write_split
 from .prompts import check_reward, fitting_prompts
@@ -107,6 +107,7 @@ class MPOTrainer:
         self.reward: Reward = as_reward(reward)  # type: ignore[arg-type]
         self.processor = processing_class or load_processor(self.model, args)
         tokenizer_of(self.processor)
+        check_columns(train_dataset.column_names)
         self.reward.check(given(train_dataset.column_names))
         self._eval_dataset, self._adapter = eval_dataset, peft_config
         self._quantization, self._callbacks = quantization_config, callbacks
@@ -169,6 +170,10 @@ class MPOTrainer:
             load(str(self.folder / DIFFICULT)), self.processor, self.args, second
         )
         weights, policy = self._run_first(resume)
+        if isinstance(self.model, str) or self._adapter is None:
+            # It is read from its folder: no third model beside policy and reference.
+            policy = None
+            gc.collect()
         self.online = OnlineTrainer(
             self._policy(policy),
             second,
@@ -263,8 +268,6 @@ class MPOTrainer:
         """The policy of stage 1, from its folder."""
         folder = str(self.folder / FIRST)
         if isinstance(self.model, str) or self._adapter is None:
-            del trained
-            gc.collect()
             return load_policy(folder, self.args, None, self._quantization)
         base = self.model if trained is None else trained.unload()
         policy = PeftModel.from_pretrained(base, folder, is_trainable=True)

@@ -295,6 +295,15 @@ def test_the_revision_that_is_asked_for_is_the_adapters(
     assert asked == ["of-the-base"]
 
 
+def test_a_saved_adapter_names_its_bases_revision(tmp_path: Path, model_folder: Path) -> None:
+    given = config(tmp_path, model_init_kwargs={"revision": "v2"})
+    made: Any = load_policy(str(model_folder), given, LoraConfig(**LORA))
+    made.save_pretrained(tmp_path / "adapter")
+    found = saved_adapter(str(tmp_path / "adapter"), config(tmp_path))
+    assert found is not None
+    assert found.revision == "v2"
+
+
 def test_what_is_asked_for_goes_before_what_is_usual(tmp_path: Path) -> None:
     usual = {"dtype": "float32", "device_map": None, "trust_remote_code": True}
     assert loading(config(tmp_path, trust_remote_code=True)) == usual
