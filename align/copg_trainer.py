@@ -53,7 +53,7 @@ class CoPGTrainer(Online, PreferenceTrainer):
     ) -> None:
         check_reward(args, reward)
         super().__init__(model, args, loss=args.loss(), paper=PAPER, reward=reward, **others)
-        self._refuse_split_weights()
+        self._prepare_sampling()
 
     def _sample(self, inputs: dict[str, Any], moment: str) -> None:
         """Put scored samples in the place of the prompts, best first."""

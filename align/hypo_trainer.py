@@ -38,7 +38,7 @@ class HyPOTrainer(Online, PreferenceTrainer):
 
     def __init__(self, model: str | Path | nn.Module, args: HyPOConfig, **others: Any) -> None:
         super().__init__(model, args, loss=args.loss(), paper=PAPER, **others)
-        self._refuse_split_weights()
+        self._prepare_sampling()
 
     def compute_loss(
         self,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .batch import Batch
-from .sampling import Sampling, stops
+from .continuous import check_continuous, continuous
+from .sampling import Draw, Sampling, generated, stops
 from .scratch import Lagged
 from .sets import Sets
 
@@ -30,14 +31,17 @@ class Online:
     _warn: Any
     _all_clipped = True
     _lag_is_told = False
+    _lag = 0
+    _vllm: Any = None
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
         if self.args.draws:
-            with self._lagged.at(self.state.global_step) as lag:
+            with self._lagged.at(self.state.global_step) as self._lag:
                 self._sample(inputs, f"update {self.state.global_step}")
-            self._tell_lag(inputs["told"], lag)
+            self._tell_lag(inputs["told"], self._lag)
+            self._lag = 0
             self._tell_endless(inputs["told"]["completions/clipped"])
         stepped: Tensor = super().training_step(  # type: ignore[misc]
             model, inputs, num_items_in_batch
@@ -71,7 +75,7 @@ class Online:
         """
         sampling = self._sampling()
         with self.accelerator.autocast():
-            drawn = sampling(self.model, batch, moment)
+            drawn = sampling(self.model, batch, moment, self._draw())
         ends = torch.tensor([ids[-1] for ids in drawn.flat]).view(len(drawn), drawn.k)
         clipped = ~torch.isin(ends, torch.tensor(sampling.stops))
         return drawn, {"completions/clipped": clipped.float().mean(-1)}
@@ -86,6 +90,12 @@ class Online:
             pad=tokenizer.pad_token_id,
             seed=args.seed,
         )
+
+    def _draw(self) -> Draw:
+        if self._vllm is not None:
+            at: Draw = self._vllm.at(self.state.global_step - self._lag)
+            return at
+        return continuous if self.args.use_transformers_continuous_batching else generated
 
     @cached_property
     def _lagged(self) -> Lagged:
@@ -119,9 +129,36 @@ class Online:
                 "doesn't know how to end: an instruct model with its chat template does."
             )
 
-    def _refuse_split_weights(self) -> None:
-        if self.args.draws and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+    def _prepare_sampling(self) -> None:
+        """Refuse what can't be sampled, and start vLLM.
+
+        Raises:
+            ValueError: With the way out.
+        """
+        args = self.args
+        if not args.draws:
+            return
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError(
                 "online sampling needs whole weights on each process, got FSDP or DeepSpeed. Train "
                 "with DDP, or on data alone."
             )
+        if args.use_transformers_continuous_batching:
+            check_continuous(self.model)
+        if args.use_vllm:
+            self._vllm = self._engine_of_vllm()
+
+    def _engine_of_vllm(self) -> Any:
+        # With vllm installed it is slow to import.
+        from .vllm import VLLM
+
+        args = self.args
+        return VLLM(
+            self.model,
+            self.accelerator,
+            self.sets.tokenizer,
+            self._sampling(),
+            args,
+            requests=args.per_device_train_batch_size * args.num_generations,
+            longest=args.max_length,
+        )

@@ -7,13 +7,19 @@ from dataclasses import MISSING, dataclass, fields
 from contralign.decoding.checks import positive, whole
 
 from .config import PreferenceConfig
+from .vllm_options import VLLMOptions
 
-OF_SAMPLES = ("num_generations", "max_completion_length", "temperature", "refresh_every")
+OF_SAMPLES = (
+    *("num_generations", "max_completion_length", "temperature", "refresh_every"),
+    *("use_transformers_continuous_batching", "use_vllm"),
+)
 
 
 @dataclass
-class OnlineConfig(PreferenceConfig):
-    """Options of a trainer that draws samples of its own; the defaults are ours.
+class OnlineConfig(VLLMOptions, PreferenceConfig):
+    """Options of a trainer that draws samples of its own: where, and of vLLM those of TRL.
+
+    The defaults are ours.
 
     Attributes:
         num_generations: Completions to sample for each prompt.
@@ -22,12 +28,15 @@ class OnlineConfig(PreferenceConfig):
             temperature.
         refresh_every: Updates between two times that samples see the policy's new weights. Above 1
             they are of an earlier policy, by `samples/lag` updates, which biases what is learned.
+        use_transformers_continuous_batching: Whether transformers' continuous batching draws them,
+            on text: a sample that has ended makes room. It draws what `generate` draws.
     """
 
     num_generations: int = 4
     max_completion_length: int = 128
     temperature: float = 1.0
     refresh_every: int = 1
+    use_transformers_continuous_batching: bool = False
 
     @property
     def draws(self) -> bool:
@@ -50,7 +59,13 @@ class OnlineConfig(PreferenceConfig):
         whole("max_completion_length", self.max_completion_length, 1)
         positive("temperature", self.temperature)
         whole("refresh_every", self.refresh_every, 1)
+        if self.use_vllm and self.use_transformers_continuous_batching:
+            raise ValueError(
+                "one generator draws samples, got use_vllm and "
+                "use_transformers_continuous_batching. Set one of them."
+            )
         if self.draws:
+            self.check_vllm()
             self._check_room()
         else:
             self._refuse_of_samples()

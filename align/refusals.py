@@ -125,7 +125,7 @@ FORMER_KEYS: Mapping[str, str] = {
     "reference_free": "set reference: none.",
     "rpo_alpha": "RPO's term on the chosen answers isn't here. Leave it out.",
     "torch_dtype": "it's called dtype.",
-    "use_vllm": "samples are drawn with transformers. Leave it out.",
+    "use_vllm": "only hypo, copg and mpo draw samples. Leave it out.",
     "use_liger_loss": "the head is computed in chunks without it. Leave it out.",
     "use_logits_to_keep": "only completions go through the head. Leave it out.",
     "warmup_ratio": "it's called warmup_steps: below 1 it's a share of all steps.",

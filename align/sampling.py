@@ -8,7 +8,7 @@ resumed run skipped, but for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -29,6 +29,9 @@ from .paths import part, stacked
 from .reference_keys import completion_keys
 from .scratch import merged
 from .support import language_model
+
+Draw = Callable[["Sampling", Any, Batch, str], list[list[int]]]
+"""Model, prompts and moment -> k rows a prompt, which may go on behind a stop."""
 
 
 @dataclass(frozen=True)
@@ -52,52 +55,31 @@ class Sampling:
     pad: int
     seed: int
 
-    def __call__(self, model: Any, batch: Batch, moment: str) -> Batch:
+    def __call__(self, model: Any, batch: Batch, moment: str, draw: Draw | None = None) -> Batch:
         """Draw k completions of each prompt.
 
         Args:
             model: With `generate`, not wrapped; its mode stays as it is.
             batch: Prompts; their own completions aren't read.
             moment: With the seed and the prompt, what the noise belongs to.
+            draw: What generates; default: `generated`.
 
         Returns:
             The prompts with completions, each up to its first stop.
         """
         prompts = replace(batch, completions=[[] for _ in batch.prompts])
-        # Pictures go one by one: padding would move what stands in their places.
-        parts = [part(prompts, [i]) for i in range(len(batch))] if batch.images else [prompts]
-        with merged(model), evaluating(model), _bare(model, self):
-            drawn = [group for one in parts for group in self._drawn(model, one, moment)]
-        return replace(prompts, completions=drawn, sampled=self.k)
+        with evaluating(model):
+            said = [self.cut(ids) for ids in (draw or generated)(self, model, prompts, moment)]
+        groups = [said[i : i + self.k] for i in range(0, len(said), self.k)]
+        return replace(prompts, completions=groups, sampled=self.k)
 
-    def _drawn(self, model: Any, batch: Batch, moment: str) -> list[list[list[int]]]:
-        width = max(map(len, batch.prompts))
-        gaps = [width - len(prompt) for prompt in batch.prompts]
-        ids = torch.tensor(
-            [[self.pad] * gap + [*p] for gap, p in zip(gaps, batch.prompts, strict=True)]
-        )
-        mask = (torch.arange(width) >= torch.tensor(gaps)[:, None]).long()
-        types = stacked(token_types(batch, [0] * len(batch), gaps), self.k)
-        device = model.get_input_embeddings().weight.device
-        inputs = {
-            "input_ids": ids.repeat_interleave(self.k, 0),
-            "attention_mask": mask.repeat_interleave(self.k, 0),
-            **joined_images(batch, self.k),
-            **types,
-        }
-        noise = InverseTransform(self._noise(batch, moment).to(device), width, self.temperature)
-        output = model.generate(
-            **{name: value.to(device) for name, value in inputs.items()},
-            logits_processor=LogitsProcessorList([noise]),
-        )
-        said = [self._cut(row) for row in output[:, width:].tolist()]
-        return [said[i : i + self.k] for i in range(0, len(said), self.k)]
+    def cut(self, ids: Sequence[int]) -> list[int]:
+        """Take what a completion says: nothing behind its first stop."""
+        end = next((i for i, token in enumerate(ids) if token in self.stops), len(ids))
+        return list(ids[: end + 1])
 
-    def _cut(self, row: Sequence[int]) -> list[int]:
-        end = next((i for i, token in enumerate(row) if token in self.stops), len(row))
-        return list(row[: end + 1])
-
-    def _noise(self, batch: Batch, moment: str) -> Float[Tensor, "rows tokens"]:
+    def noise(self, batch: Batch, moment: str) -> Float[Tensor, "rows tokens"]:
+        """Draw the numbers in [0, 1) that decide: k rows a prompt."""
         keys = completion_keys(replace(batch, completions=[[[0]] for _ in batch.prompts]))
         return torch.from_numpy(np.concatenate([self._uniform(key, moment) for key in keys]))
 
@@ -105,6 +87,38 @@ class Sampling:
         digest = blake2b(repr((self.seed, moment, key)).encode(), digest_size=16).digest()
         philox = np.random.Philox(key=int.from_bytes(digest, "big"))
         return np.random.Generator(philox).random((self.k, self.longest))
+
+
+def generated(sampling: Sampling, model: Any, batch: Batch, moment: str) -> list[list[int]]:
+    """Draw with transformers' `generate`."""
+    # Pictures go one by one: padding would move what stands in their places.
+    parts = [part(batch, [i]) for i in range(len(batch))] if batch.images else [batch]
+    with merged(model), _bare(model, sampling):
+        return [row for one in parts for row in _generated(sampling, model, one, moment)]
+
+
+def _generated(sampling: Sampling, model: Any, batch: Batch, moment: str) -> list[list[int]]:
+    width, k = max(map(len, batch.prompts)), sampling.k
+    gaps = [width - len(prompt) for prompt in batch.prompts]
+    ids = torch.tensor(
+        [[sampling.pad] * gap + [*p] for gap, p in zip(gaps, batch.prompts, strict=True)]
+    )
+    mask = (torch.arange(width) >= torch.tensor(gaps)[:, None]).long()
+    types = stacked(token_types(batch, [0] * len(batch), gaps), k)
+    device = model.get_input_embeddings().weight.device
+    inputs = {
+        "input_ids": ids.repeat_interleave(k, 0),
+        "attention_mask": mask.repeat_interleave(k, 0),
+        **joined_images(batch, k),
+        **types,
+    }
+    noise = InverseTransform(sampling.noise(batch, moment).to(device), width, sampling.temperature)
+    output: Tensor = model.generate(
+        **{name: value.to(device) for name, value in inputs.items()},
+        logits_processor=LogitsProcessorList([noise]),
+    )
+    rows: list[list[int]] = output[:, width:].tolist()
+    return rows
 
 
 class InverseTransform(LogitsProcessor):

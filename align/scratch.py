@@ -44,7 +44,7 @@ def merged(model: nn.Module) -> Iterator[None]:
     Args:
         model: With its adapters on; nothing may be trained meanwhile.
     """
-    layers = {layer: _plain(layer) for layer in model.modules() if _can_merge(layer)}
+    layers = {layer: plain(layer) for layer in model.modules() if can_merge(layer)}
     places = [
         (parent, name, child)
         for parent in model.modules()
@@ -60,7 +60,8 @@ def merged(model: nn.Module) -> Iterator[None]:
             parent._modules[name] = child
 
 
-def _can_merge(layer: Any) -> bool:
+def can_merge(layer: Any) -> bool:
+    """Whether a layer under an adapter can be a plain one."""
     if type(layer) not in ADAPTED or layer.disable_adapters or layer.merged:
         return False
     base, names = layer.get_base_layer(), layer.active_adapters
@@ -78,8 +79,8 @@ def _can_merge(layer: Any) -> bool:
 
 
 @torch.no_grad()
-def _plain(layer: Any) -> nn.Module:
-    """A copy of the layer below the adapter, into which PEFT itself merges it."""
+def plain(layer: Any) -> nn.Module:
+    """Copy the layer below an adapter; PEFT itself merges the adapter into the copy."""
     base = copy.copy(layer.get_base_layer())
     own: dict[str, Any] = base._parameters
     dtypes = {name: x.dtype for name, x in own.items() if x is not None}

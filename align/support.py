@@ -55,6 +55,25 @@ def learns_prompt(model: Any) -> bool:
     return isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
 
 
+def refuse_more_than_text(model: Any, what: str, key: str) -> None:
+    """Refuse a model with pictures.
+
+    Args:
+        model: The policy.
+        what: Reads text only.
+        key: The option that asked for it.
+
+    Raises:
+        ValueError: With the way out.
+    """
+    inner = language_model(model)
+    if inner.config.get_text_config() is not inner.config:
+        raise ValueError(
+            f"{what} draws samples of text only here, but {type(inner).__name__} reads more. Set "
+            f"{key}: false."
+        )
+
+
 def refuse_unscorable(model: Any) -> None:
     """Refuse what no path can score.
 

@@ -9,9 +9,10 @@ early), scores them with a reward that costs nothing and with the reference, and
 TRL generates with transformers, without checkpointing, and takes its GPU path on a CPU (see
 training_contest.py). "scoring" is rewards and log-probs without gradient: the reference's, and
 TRL's old ones, which ours has no use for. "ours, adapter beside" samples as TRL does, without
-scratch weights. Nothing is timed before the gate: in float32 both trainers' log-probs of the same
-samples agree, policy and reference, and both ways of ours draw the same tokens; half precision is
-let through by two layers in float32. Times are taken in turn, each the best step of all rounds.
+scratch weights; "ours, continuous batching" with scratch weights in transformers' other generator.
+Nothing is timed before the gate: in float32 both trainers' log-probs of the same samples agree,
+policy and reference, and all ways of ours draw the same tokens; half precision is let through by
+two layers in float32. Times are taken in turn, each the best step of all rounds.
 """
 
 from __future__ import annotations
@@ -28,13 +29,24 @@ from typing import Any
 import torch
 import training
 from clock import Results, command, in_turn, write
-from online_contest import Part, Trainers, Watch, Work, check, our_step, their_step, trainers
+from online_contest import (
+    BESIDE,
+    CONTINUOUS,
+    Part,
+    Trainers,
+    Watch,
+    Work,
+    check,
+    our_step,
+    their_step,
+    trainers,
+)
 from shapes import SHAPES, random_model
 
 from contralign.eval.machine import machine, versions
 
 SECTION = "online"
-RLOO, OURS, BESIDE = "TRL RLOO", "ours", "ours, adapter beside"
+RLOO, OURS = "TRL RLOO", "ours"
 PARTS = ("generation", "scoring", "update")
 
 
@@ -52,7 +64,8 @@ def measure(both: Trainers, rounds: int) -> Results:
         For each the seconds of its best step, whole and by part, all rounds, and how many times
         less it took than TRL's; one that fails (out of memory) has an `error` instead.
     """
-    steps = {RLOO: their_step, OURS: our_step, BESIDE: partial(our_step, beside=True)}
+    others = {f"ours, {how}": partial(our_step, how=how) for how in (BESIDE, CONTINUOUS)}
+    steps = {RLOO: their_step, OURS: our_step, **others}
     acts = {name: partial(timed, both, step) for name, step in steps.items()}
     returned, errors = in_turn(acts, rounds)
     results: Results = {name: {"error": errors[name]} for name in errors}
@@ -85,14 +98,14 @@ def shown(section: Mapping[str, Any]) -> str:
     """Lay a section out for a terminal."""
     title = "a step online, {shape}: {prompts} prompts of {prompt} tokens, {k} samples of {answer}"
     heads = "".join(f"{part:>20}" for part in ("a step", *PARTS))
-    lines = [title.format(**section), f"{'':22}{heads}"]
+    lines = [title.format(**section), f"{'':28}{heads}"]
     for name, row in section["contestants"].items():
         if "error" in row:
-            lines.append(f"{name:22} {row['error']}")
+            lines.append(f"{name:28} {row['error']}")
             continue
         times = row.get("times", {})
         cells = [f"{row[x]:9.2f} s {times.get(x, 0):6.2f}x" for x in ("seconds", *PARTS)]
-        lines.append(f"{name:22}{''.join(f'{cell:>20}' for cell in cells)}")
+        lines.append(f"{name:28}{''.join(f'{cell:>20}' for cell in cells)}")
     return "\n".join(lines)
 
 

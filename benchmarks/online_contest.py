@@ -25,6 +25,7 @@ from contralign.align.copg_trainer import CoPGTrainer
 from contralign.align.sampling import Sampling
 
 APART = 1e-4  # nats a token, in float32
+BESIDE, CONTINUOUS = "adapter beside", "continuous batching"
 Part = Callable[[str], AbstractContextManager[None]]
 
 
@@ -184,12 +185,12 @@ def their_step(both: Trainers, watch: Part) -> None:
         updated(both, theirs, both.repeated)
 
 
-def our_step(both: Trainers, watch: Part, beside: bool = False) -> None:
-    """Our step, with scratch weights or without."""
+def our_step(both: Trainers, watch: Part, how: str = "generate") -> None:
+    """Our step; see `drawing`."""
     ours = both.ours
     sample, reference = ours._sample, ours.reference
     with (
-        sampling_beside() if beside else nullcontext(),
+        drawing(ours, how),
         mock.patch.object(Sampling, "__call__", of("generation", watch, Sampling.__call__)),
         mock.patch.object(ours, "_sample", of("scoring", watch, sample)),
         mock.patch.object(ours, "reference", of("scoring", watch, reference.__call__)),
@@ -198,14 +199,23 @@ def our_step(both: Trainers, watch: Part, beside: bool = False) -> None:
         updated(both, ours, ours.data_collator(both.rows))
 
 
-def sampling_beside() -> Any:
-    """Draw from the model as PEFT runs it."""
-    return mock.patch("contralign.align.sampling.merged", return_value=nullcontext())
+@contextmanager
+def drawing(ours: Any, how: str) -> Iterator[None]:
+    """Draw from scratch weights with generate or continuous batching, or beside the adapter."""
+    unmerged = mock.patch("contralign.align.sampling.merged", return_value=nullcontext())
+    with unmerged if how == BESIDE else nullcontext():
+        ours.args.use_transformers_continuous_batching = how == CONTINUOUS
+        try:
+            yield
+        finally:
+            ours.args.use_transformers_continuous_batching = False
 
 
-def drawn(both: Trainers) -> Any:
-    batch = both.ours.data_collator(both.rows)["batch"]
-    return both.ours._sampling()(both.model, batch, "the gate")
+def drawn(both: Trainers, how: str = "generate") -> Any:
+    ours = both.ours
+    batch = ours.data_collator(both.rows)["batch"]
+    with drawing(ours, how):
+        return ours._sampling()(both.model, batch, "the gate", ours._draw())
 
 
 def check(both: Trainers) -> float:
@@ -219,9 +229,9 @@ def check(both: Trainers) -> float:
     """
     model, work = both.model, both.work
     batch = drawn(both)
-    with sampling_beside():
-        if drawn(both).completions != batch.completions:
-            raise SystemExit("scratch weights draw other tokens than the adapter: no times.")
+    for how in (BESIDE, CONTINUOUS):
+        if drawn(both, how).completions != batch.completions:
+            raise SystemExit(f"{how} draws other tokens than generate: no times.")
     prompts, said, *_ = both.theirs._generate([row["prompt"] for row in both.repeated])
     if {len(ids) for ids in (*said, *batch.flat)} != {work.answer}:
         raise SystemExit(f"a completion hasn't {work.answer} tokens: no times.")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import trl
-from trl.import_utils import is_vllm_available
 
 from contralign.decoding.checks import positive, whole
 
@@ -22,6 +21,7 @@ from ..config import (
 )
 from ..record import settings
 from ..refusals import unknown
+from ..vllm_options import check_installed
 from .files import FIRST, SECOND
 from .split import Negative, Rule
 
@@ -83,12 +83,15 @@ class OnlineConfig(trl.RLOOConfig):
                 f"reward_weights is of several rewards, got {self.reward_weights} for one. Leave "
                 "it out."
             )
-        if self.use_vllm and not is_vllm_available():
-            raise ValueError(
-                "use_vllm needs vllm, which isn't installed: pip install 'trl[vllm]' (it needs a "
-                "GPU), or leave it out: transformers generates."
-            )
+        if self.use_vllm:
+            check_installed()
         choose_precision(self)
+        half = "bf16" if self.bf16 else "fp16" if self.fp16 else None
+        if self.use_transformers_continuous_batching and half:
+            raise ValueError(
+                f"for continuous batching TRL rounds the policy's weights to {half} in place, got "
+                f"{half}: true. Set bf16: false, or use_transformers_continuous_batching: false."
+            )
         name_checkpointing(self)
         super().__post_init__()
 

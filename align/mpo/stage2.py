@@ -112,6 +112,8 @@ class OnlineTrainer(Kept, trl.RLOOTrainer):
             callbacks=[Lines(), *(callbacks or [])],
         )
         _same_precision(policy)
+        if args.use_vllm:
+            _merge_in_scratch(self.vllm_generation, policy)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
         """Train; see transformers."""
@@ -245,3 +247,11 @@ def _same_precision(policy: Any) -> None:
         copy = frozen.get(name.replace(".default.", f".{FROZEN}."))
         if copy is not None and copy is not trained:
             copy.data = trained.data.clone()
+
+
+def _merge_in_scratch(engine: Any, policy: Any) -> None:
+    """Let TRL's engine read merged weights that aren't the policy's own, which is the reference."""
+    from ..vllm import check_weights, merged_weights
+
+    check_weights(policy)
+    engine._iter_named_params = lambda: merged_weights(policy)

@@ -26,7 +26,7 @@ BUILDERS: dict[str, Any] = {
 @torch.no_grad()
 def by_hand(model: Any, sampling: Sampling, prompts: Batch, moment: str) -> list[Any]:
     """The same draw, one sequence at a time, without cache, padding or generate."""
-    noise = sampling._noise(prompts, moment)
+    noise = sampling.noise(prompts, moment)
     rows = []
     for number, prompt in enumerate(prompts.prompts):
         for uniform in noise[number * sampling.k :][: sampling.k].tolist():
@@ -75,10 +75,10 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
 
 def test_pictures_have_noise_of_their_own() -> None:
     same = Batch([[5, 6]] * 2, [[]] * 2, [{"pixel_values": torch.full((1, 2), x)} for x in (0, 1)])
-    first, second = DRAW._noise(same, "update 0").split(3)
+    first, second = DRAW.noise(same, "update 0").split(3)
     assert not torch.equal(first, second)
     bare = replace(same, images=())
-    first, second = DRAW._noise(bare, "update 0").split(3)
+    first, second = DRAW.noise(bare, "update 0").split(3)
     assert torch.equal(first, second)
 
 

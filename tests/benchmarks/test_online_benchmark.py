@@ -43,7 +43,7 @@ def test_every_part_is_timed_and_written(bench: Any, tmp_path: Path, capsys: Any
     assert (section["prompts"], section["k"], section["answer"]) == (2, 3, 4)
     assert section["apart"] <= 1e-4
     rows = section["contestants"]
-    assert [*rows] == ["TRL RLOO", "ours", "ours, adapter beside"]
+    assert [*rows] == ["TRL RLOO", "ours", "ours, adapter beside", "ours, continuous batching"]
     for row in rows.values():
         parts = [row[part] for part in bench.online.PARTS]
         assert min(parts) > 0

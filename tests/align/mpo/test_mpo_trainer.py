@@ -164,7 +164,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"reward": lambda completions, objects: []}, "reads the column 'objects'"),
     ({"data": rows(24).to_iterable_dataset()}, "by the gaps of all pairs, got a stream"),
     ({"data": rows(24, weight=2.0)}, "can't weigh prompts, but the data has a weight column"),
-    ({"stage2": {"disable_dropout": False}}, "stage2: stage 2 starts with KL 0 .* disable_dropout: false"),
+    (
+        {"stage2": {"disable_dropout": False}},
+        "stage2: stage 2 starts with KL 0 .* disable_dropout: false",
+    ),
     ({"gamma": 9.0}, "got 0 easy and 24 difficult.*scores are kept: resume_from_checkpoint true"),
     ({"gamma": 3.0, "max_length": 8}, "max-length|can't be trained on"),
     ({"stage2": {"max_completion_length": 64}}, "max_length holds a prompt and a sample, got 64"),

@@ -1,0 +1,82 @@
+"""Options of vLLM under TRL's names, and whether there is one that TRL can drive."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from trl.import_utils import is_vllm_available
+
+from contralign.decoding.checks import positive, whole
+
+
+@dataclass
+class VLLMOptions:
+    """Where and how vLLM runs; names and defaults are TRL's, and so is the engine.
+
+    Attributes:
+        use_vllm: Whether vLLM draws samples. Their noise is its own: they depend on batches and
+            processes, and a resumed run draws others.
+        vllm_mode: colocate, in this process on its GPU; or server, started with `trl vllm-serve` or
+            `vllm serve` on other GPUs.
+        vllm_server_base_url: Of the server; goes before host and port.
+        vllm_server_host: Of the server.
+        vllm_server_port: Of the server.
+        vllm_server_timeout: Seconds to wait for the server.
+        vllm_group_port: Through which the server gets weights.
+        vllm_gpu_memory_utilization: Share of the GPU's memory that vLLM takes in this process.
+        vllm_tensor_parallel_size: Processes that share one engine.
+        vllm_enable_sleep_mode: Whether it gives memory back while the policy is updated.
+        vllm_model_impl: Whose code runs the model: vllm, transformers, or auto.
+    """
+
+    use_vllm: bool = False
+    vllm_mode: str = "colocate"
+    vllm_server_base_url: str | None = None
+    vllm_server_host: str = "0.0.0.0"
+    vllm_server_port: int = 8000
+    vllm_server_timeout: float = 240.0
+    vllm_group_port: int = 51216
+    vllm_gpu_memory_utilization: float = 0.3
+    vllm_tensor_parallel_size: int = 1
+    vllm_enable_sleep_mode: bool = False
+    vllm_model_impl: str = "vllm"
+
+    def check_vllm(self) -> None:
+        """Check values, and that vLLM can be used.
+
+        Raises:
+            ValueError: With the way out.
+        """
+        if self.vllm_mode not in ("colocate", "server"):
+            raise ValueError(f"vllm_mode is colocate or server, got {self.vllm_mode!r}.")
+        whole("vllm_tensor_parallel_size", self.vllm_tensor_parallel_size, 1)
+        positive("vllm_server_timeout", self.vllm_server_timeout)
+        if not 0 < self.vllm_gpu_memory_utilization <= 1:
+            raise ValueError(
+                "vllm_gpu_memory_utilization is a share in (0, 1], got "
+                f"{self.vllm_gpu_memory_utilization}."
+            )
+        if self.use_vllm:
+            check_installed()
+
+
+def check_installed() -> None:
+    """See that there is a vLLM of a version that TRL supports.
+
+    Raises:
+        ValueError: There is none, or another; with the way out.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        there = is_vllm_available()
+    if not there:
+        raise ValueError(
+            "use_vllm needs vllm, which isn't installed: pip install 'trl[vllm]' (it needs a GPU), "
+            "or leave it out: transformers generates."
+        )
+    if told:
+        raise ValueError(
+            f"this vllm isn't one that TRL supports: {told[0].message} pip install 'trl[vllm]', or "
+            "leave use_vllm out: transformers generates."
+        )
