@@ -37,6 +37,10 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "streamed": ({**STREAM, **EIGHT}, {**STREAM, **FOUR}),
     "drawn": ({**DRAWN, **EIGHT}, {**DRAWN, **TWICE_TWO}),
     "online": ({**ONLINE, **EIGHT}, {**ONLINE, **TWICE_TWO}),
+    "lagging": (
+        {**ONLINE, "refresh_every": 3, **EIGHT},
+        {**ONLINE, "refresh_every": 3, **SAVED, **FOUR, "resumed": True},
+    ),
     "hypo": ({**HYPO, **EIGHT}, {**HYPO, **FOUR}),
     "resumed": (EIGHT, {**FOUR, **SAVED, "resumed": True}),
 }
@@ -99,7 +103,8 @@ def are_one(together: Path, alone: Path, name: str) -> None:
     assert torch.equal(found[0]["weights"], found[1]["weights"])
     assert torch.allclose(found[0]["weights"], learned(expected), atol=1e-5)
     for one in found:
-        same_lines(one["lines"], lines(expected))
+        # A correlation of rewards that are nearly 0 shows their rounding.
+        same_lines(one["lines"], lines(expected), tolerance=3e-5)
 
 
 @pytest.mark.parametrize("name", RUNS)
