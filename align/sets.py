@@ -31,7 +31,7 @@ class Sets:
         processor: The model's tokenizer or processor.
         reward: Scores the data's completions if their scores are read, or samples.
         reports: What was found, by the data set's name.
-        scored: Who scored it, if it was a reward, by the same name.
+        scored: Who scored it or its samples, if it was a reward, by the same name.
     """
 
     config: PreferenceConfig
@@ -86,6 +86,7 @@ class Sets:
         if dataset.column_names is not None:
             self.reward.check(columns if scored else given(columns))
         if not scored:
+            self.scored[name] = f"samples are scored by {called(self.reward)}"
             return dataset
         self.scored[name] = f"scored by {called(self.reward)}"
         if old := replaced(columns, self.reward):

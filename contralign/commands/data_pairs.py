@@ -245,7 +245,7 @@ def _check_any(pairs: Pairs, result: RunResult) -> None:
     if not pairs.rows:
         errors = [error for outcome in result.outcomes for error in outcome.errors.values()]
         first = f" The first error: {errors[0]}" if errors else ""
-        raise ValueError(f"no pair came of the prompts. {' '.join(str(pairs).split())}.{first}")
+        raise ValueError(f"no pair came of the prompts: {'; '.join(pairs.reasons)}.{first}")
 
 
 def _spent(result: RunResult, most: int) -> str:

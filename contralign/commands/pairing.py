@@ -54,12 +54,15 @@ class Pairs:
     skipped: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        lines = [f"{len(self.rows)} pairs"]
-        lines += [
+        return "\n".join([f"{len(self.rows)} pairs", *self.reasons])
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why there aren't more, a line each."""
+        return [
             f"{count} prompts without one: {REASONS[reason]}"
             for reason, count in sorted(self.skipped.items())
         ]
-        return "\n".join(lines)
 
 
 def candidates(row: Row, prompt: Any, answers: Sequence[Answer], talk: Talk) -> Question | str:

@@ -253,3 +253,9 @@ def test_samples_are_messages_where_the_prompt_is() -> None:
 def test_a_prompt_leaves_room_for_samples(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="prompt-too-long"):
         trainer(tmp_path, **ONLINE, max_length=10, reward=vowels)
+
+
+def test_the_card_says_who_scores_samples(tmp_path: Path) -> None:
+    run = trainer(tmp_path, **ONLINE, train_dataset=rows(8), reward=vowels)
+    assert run.sets.lines()[0].startswith("training: 8 prompts, ")
+    assert run.sets.lines()[0].endswith("samples are scored by vowels")
