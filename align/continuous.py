@@ -21,7 +21,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 )
 
 from .batch import Batch
-from .sampling import InverseTransform, Sampling
+from .sampling import InverseTransform, Sampling, own_seed
 from .scratch import merged
 from .support import ATTENTION, language_model, refuse_more_than_text
 
@@ -72,22 +72,24 @@ def continuous(sampling: Sampling, model: Any, batch: Batch, moment: str) -> lis
         use_async_batching=False,
         # Captured anew for each batch, they'd cost more than they save.
         use_cuda_graph=False,
+        # Flash attention's own way through pages takes none that are so small.
+        max_blocks_per_request=0,
         auto_switch_to_flash=inner.dtype.itemsize < 4,
     )
     noise = sampling.noise(batch, moment).to(inner.device)
     keyed = KeyedNoise(noise, [len(prompt) for prompt in prompts], sampling.temperature)
-    with merged(model), _own_attention(inner):
+    with merged(model), _own_attention(inner), own_seed(inner.device):
         manager: Any = inner.init_continuous_batching(_bare(sampling), config)
         manager.logit_processor = ContinuousBatchingLogitsProcessorList([keyed])
         manager.logit_processor.tensors_required = 1
         # Its thread would look past the caller's autocast, and its errors would be lines in a log.
         steps = manager._create_batch_processor()
-        _let_round(steps.cache)
         for row, prompt in enumerate(prompts):
             manager.add_request(prompt, request_id=str(row))
-        while steps.prepare_next_batch():
-            steps._generation_step(inner)
-            steps.update_batch()
+        with _rounding(steps.cache):
+            while steps.prepare_next_batch():
+                steps._generation_step(inner)
+                steps.update_batch()
     return _said(manager.output_router.output_queue, len(prompts))
 
 
@@ -140,7 +142,8 @@ def _bare(sampling: Sampling) -> GenerationConfig:
     )
 
 
-def _let_round(cache: Any) -> None:
+@contextmanager
+def _rounding(cache: Any) -> Iterator[None]:
     """Let the cache take what autocast computes in another precision than the weights'."""
     update = cache.update
 
@@ -149,6 +152,11 @@ def _let_round(cache: Any) -> None:
         return update(*given, **{name: x.to(cache.dtype) for name, x in states.items()}, **named)
 
     cache.update = rounded
+    try:
+        yield
+    finally:
+        # Else it would hold itself, and its memory.
+        del cache.update
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .batch import Batch
 from .continuous import check_continuous, continuous
-from .sampling import Draw, Sampling, generated, stops
+from .sampling import Draw, Sampling, generated, own_seed, stops
 from .scratch import Lagged
 from .sets import Sets
 
@@ -146,7 +146,8 @@ class Online:
         if args.use_transformers_continuous_batching:
             check_continuous(self.model)
         if args.use_vllm:
-            self._vllm = self._engine_of_vllm()
+            with own_seed(self.accelerator.device):
+                self._vllm = self._engine_of_vllm()
 
     def _engine_of_vllm(self) -> Any:
         # With vllm installed it is slow to import.

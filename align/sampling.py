@@ -9,7 +9,7 @@ resumed run skipped, but for rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
@@ -168,6 +168,11 @@ def _bare(model: Any, sampling: Sampling) -> Iterator[None]:
         yield
     finally:
         inner.generation_config = own
+
+
+def own_seed(device: torch.device) -> AbstractContextManager[None]:
+    """Let a generator seed PyTorch, and take it back: the order of the data is drawn from it."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def stops(model: Any, tokenizer: Any) -> tuple[int, ...]:

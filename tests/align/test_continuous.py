@@ -86,6 +86,16 @@ def test_autocast_over_float32_weights() -> None:
     assert same > 0.9 * len(rows[0])
 
 
+def test_leaves_pytorchs_own_numbers() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    model = made(MODELS["llama"]).eval()
+    torch.manual_seed(5)
+    first = torch.rand(1)
+    DRAW(model, PROMPTS, "u", continuous)
+    assert torch.equal(torch.cat([first, torch.rand(1)]), expected)
+
+
 def test_one_token_and_one_prompt() -> None:
     model = made(MODELS["llama"]).eval()
     sampling = replace(DRAW, k=1, longest=1)

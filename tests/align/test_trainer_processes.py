@@ -26,6 +26,7 @@ SAVED = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
 ONLINE = {"method": "copg", "learning_rate": 1e-3}
 DRAWN = {**ONLINE, "method": "copg-drawn"}
 HYPO = {**ONLINE, "method": "hypo"}
+PAGED = {**HYPO, "use_transformers_continuous_batching": True}
 STREAM = {"streamed": True, "max_steps": 2}
 # For one process and for two, which make the same batches of eight pairs; the epoch's last of five.
 RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -42,6 +43,7 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {**ONLINE, "refresh_every": 3, **SAVED, **FOUR, "resumed": True},
     ),
     "hypo": ({**HYPO, **EIGHT}, {**HYPO, **FOUR}),
+    "paged": ({**HYPO, **EIGHT}, {**PAGED, **TWICE_TWO}),
     "resumed": (EIGHT, {**FOUR, **SAVED, "resumed": True}),
 }
 
