@@ -21,6 +21,7 @@ LINEAR = {"lr_scheduler_type": "linear", "warmup_steps": 0, "max_steps": 9, "bet
 
 def test_what_decides_an_update_is_chosen() -> None:
     free = {"output_dir": "a", "eval_steps": 3, "save_total_limit": 1, "dataset_name": "d"}
+    free |= {"use_transformers_continuous_batching": True, "vllm_server_port": 80}
     shares = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
     assert course({**LINEAR, **free, **shares, "data_seed": None}) == LINEAR
     steady = {**LINEAR, "lr_scheduler_type": "constant_with_warmup"}
