@@ -18,7 +18,7 @@ from .record import versions
 Z = (-1.96, 1.96)
 RESULTS = (
     *("loss", "nll/chosen", "nll/rejected", "scores/mean"),
-    *("rewards/accuracies", "rewards/margins", "rewards/correlation", *DRIFTS, "kl"),
+    *("rewards/accuracies", "rewards/margins", "rewards/correlation", *DRIFTS, "kl", "samples/kl"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -120,6 +121,7 @@ class PreferenceConfig(TrainingArguments):
     def __post_init__(self) -> None:
         require_folder(self)
         refuse(self)
+        check_mappings(self)
         if self.load_best_model_at_end and self.eval_strategy == "no":
             raise ValueError(
                 "load_best_model_at_end compares evaluations, got eval_strategy: no. Set it to "
@@ -243,6 +245,24 @@ class DPOConfig(TRLOnly, PreferenceConfig):
                 f"{self.loss_type[0]}. Leave one of them out."
             )
         return make(beta=self.beta)
+
+
+def check_mappings(config: Any) -> None:
+    """Read mappings that are written as JSON, as transformers does, which names no key.
+
+    Raises:
+        ValueError: With the key and the value.
+    """
+    for name in config._VALID_DICT_FIELDS:
+        value = getattr(config, name, None)
+        if isinstance(value, str) and value.startswith("{"):
+            try:
+                json.loads(value)
+            except ValueError as error:
+                raise ValueError(
+                    f"{name} maps keys to values, written as JSON, got {value!r}: {error}. In JSON "
+                    "keys stand in double quotes."
+                ) from error
 
 
 def require_folder(config: TrainingArguments) -> None:

@@ -82,6 +82,7 @@ PANELS = (
         level=0,
     ),
     Panel("KL to the reference (nats a token)", {"kl": ("", BLUE)}, level=0),
+    Panel("KL on samples of the policy (nats an answer)", {"samples/kl": ("", BLUE)}, level=0),
 )
 
 

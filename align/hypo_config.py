@@ -51,10 +51,17 @@ class HyPOConfig(OnlineConfig):
         return (*super().measured, *(("samples/kl", "samples/length") if self.draws else ()))
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        # A lambda that's none would be taken for no samples.
         self.loss()
+        super().__post_init__()
         if self.online_prompts is not None:
             whole("online_prompts", self.online_prompts, 1)
+            if self.online_prompts > self.per_device_train_batch_size:
+                raise ValueError(
+                    "online_prompts are some of a batch, of which per_device_train_batch_size is "
+                    f"{self.per_device_train_batch_size}, got {self.online_prompts}. Leave it out "
+                    "for all."
+                )
         if self.draws and self.reference == "none":
             raise ValueError(
                 "HyPO holds the policy to a reference, got reference: none. Set it to base."

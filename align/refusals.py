@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
+
+import trl
 
 
 class Refusal(NamedTuple):
@@ -152,6 +154,10 @@ class TRLOnly:
 
 def unknown(name: str, known: Iterable[str]) -> str:
     """What to say to a key that nobody knows: where it went, or the nearest right one."""
+    if "stage2" in known and name in {spec.name for spec in fields(trl.RLOOConfig)}:
+        return (
+            f"there is no key {name!r} of the whole run: it's of stage 2, stage2: {{{name}: ...}}."
+        )
     elsewhere = {**FORMER_KEYS, **OTHERS_KEYS}
     if name in elsewhere:
         return f"there is no key {name!r}: {elsewhere[name]}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from peft import PeftConfig
+from transformers import ProcessorMixin
 
-from .config import MPOConfig
+from .config import MPOConfig, OnlineConfig
 
 SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 
@@ -37,6 +39,20 @@ def check_columns(columns: Sequence[str]) -> None:
         raise ValueError(
             "stage 2 can't weigh prompts, but the data has a weight column. Leave it out; a second "
             "row of a prompt counts twice."
+        )
+
+
+def check_second(args: OnlineConfig, processor: Any) -> None:
+    """Refuse what TRL would refuse only after stage 1.
+
+    Raises:
+        ValueError: With the way out.
+    """
+    if args.use_transformers_continuous_batching and isinstance(processor, ProcessorMixin):
+        raise ValueError(
+            "stage2: continuous batching draws samples of text only, but "
+            f"{type(processor).__name__} reads more. Set use_transformers_continuous_batching: "
+            "false."
         )
 
 

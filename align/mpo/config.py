@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import trl
+from transformers import GenerationConfig
+from transformers.utils import is_liger_kernel_available
 
 from contralign.decoding.checks import positive, whole
 
@@ -94,6 +96,7 @@ class OnlineConfig(trl.RLOOConfig):
             )
         name_checkpointing(self)
         super().__post_init__()
+        _check_generation(self)
 
 
 @dataclass
@@ -163,6 +166,21 @@ class MPOConfig(PreferenceConfig):
     def second(self, run: Path) -> OnlineConfig:
         """The options of stage 2, likewise."""
         return _stage(SECOND, OnlineConfig, self, self.stage2, run, NOT_SECOND)
+
+
+def _check_generation(config: OnlineConfig) -> None:
+    """Refuse what TRL or transformers would refuse, or pass over, only after stage 1."""
+    if config.use_liger_kernel and not is_liger_kernel_available():
+        raise ValueError(
+            "use_liger_kernel needs liger-kernel, which isn't installed: pip install liger-kernel, "
+            "or leave it out."
+        )
+    known = vars(GenerationConfig())
+    for name in config.generation_kwargs or {}:
+        if name not in known and not config.use_vllm:
+            raise ValueError(f"generation_kwargs: {unknown(name, known)}")
+    if not config.use_vllm:
+        GenerationConfig(cache_implementation=config.cache_implementation)
 
 
 def _stage(

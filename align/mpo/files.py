@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
+from math import floor, nextafter
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from contralign.files import differences, replace_text
 from contralign.folder import SETTINGS
 
-from ..curves import BLUE, RED, STYLE
+from ..curves import BLUE, GRAY, GREEN, RED, STYLE
 from ..data.write import write_rows
 from ..rewards import Question
 from ..rewards.scores import SCORES
@@ -27,6 +27,7 @@ EASY, DIFFICULT = "easy.jsonl", "difficult.jsonl"
 SPLIT, PICTURE = "split.json", "split.png"
 FIRST, SECOND = "stage1", "stage2"
 POLICY = "policy.json"
+SETS = ("target_modules", "modules_to_save", "exclude_modules")
 PIECES = (SETTINGS, SCORES, SPLIT, FIRST, SECOND)
 
 
@@ -125,34 +126,64 @@ def _rows(
 
 
 def draw(made: Split, file: Path) -> None:
-    """Draw the histogram of gaps with gamma."""
+    """Draw the histogram of gaps, each by what becomes of its pair, with gamma."""
+    flipped, easy = set(made.flipped), set(made.easy)
+    sides: dict[str, tuple[str, Sequence[int]]] = {
+        "easy": (BLUE, [i for i in made.easy if i not in flipped]),
+        "easy, flipped": (GREEN, [i for i in made.flipped if i in easy]),
+        "difficult": (RED, made.difficult),
+        "dropped": (GRAY, made.dropped),
+    }
+    there = {name: side for name, side in sides.items() if side[1]}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.4), layout="constrained")
         axis = figure.subplots()
-        edges = np.histogram_bin_edges(
-            made.gaps, bins=min(40, max(8, len(made.gaps) // 8))
-        ).tolist()
         axis.hist(
-            [gap for gap in made.gaps if gap >= 0], edges, color=BLUE, label="chosen is better"
+            [[made.gaps[i] for i in rows] for _, rows in there.values()],
+            edges(made.gaps, made.gamma),
+            stacked=True,
+            color=[color for color, _ in there.values()],
+            label=[f"{len(rows)} {name}" for name, (_, rows) in there.items()],
         )
-        negative = [gap for gap in made.gaps if gap < 0]
-        if negative:
-            axis.hist(negative, edges, color=RED, label="rejected is better")
-        told = f"gamma = {made.gamma:.4g}: {len(made.easy)} easy, {len(made.difficult)} difficult"
-        axis.axvline(made.gamma, color="black", linewidth=1.2, linestyle="--", label=told)
+        lines = [made.gamma, *([-made.gamma] if made.flipped else [])]
+        for place in lines:
+            label = f"gamma = {made.gamma:.4g}" if place == made.gamma else None
+            axis.axvline(place, color="black", linewidth=1.2, linestyle="--", label=label)
         axis.set_xlabel("reward of the chosen answer, less that of the rejected one")
         axis.set_ylabel("pairs")
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        axis.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=5)
         axis.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, dpi=150)
+
+
+def edges(gaps: Sequence[float], gamma: float) -> list[float]:
+    """Choose bins of one width; 0 and gamma of either sign begin one, if it's within the gaps."""
+    low, high = min(*gaps, 0.0), max(*gaps, 0.0)
+    count = min(40, max(8, len(gaps) // 8))
+    width = (high - low) / count or 1.0
+    inside = low < abs(gamma) <= high or low <= -abs(gamma) < 0
+    # A gamma so near to 0 would make bins without number.
+    steps = round(abs(gamma) / width) if inside else 0
+    width = abs(gamma) / steps if steps else width
+    first, last = floor(low / width) - (low == -abs(gamma)), floor(high / width) + 1
+    # A gap of gamma begins its bin, and one of -gamma, which is as large, ends the bin before.
+    exact = {steps: abs(gamma), -steps: nextafter(-abs(gamma), 0.0)} if steps else {}
+    return [exact.get(k, k * width) for k in range(first, last + 1)]
 
 
 def weights_digest(folder: Path) -> str:
     """Name a model or an adapter by its files."""
     found = sha256()
     for file in sorted(folder.glob("*")):
-        if WEIGHTS.fullmatch(file.name) or file.name == "adapter_config.json":
+        if file.name == "adapter_config.json":
+            # PEFT writes sets, of any order, as lists.
+            told = json.loads(file.read_text(encoding="utf-8"))
+            meant = {
+                k: sorted(v) if k in SETS and isinstance(v, list) else v for k, v in told.items()
+            }
+            found.update(json.dumps(meant, sort_keys=True).encode())
+        elif WEIGHTS.fullmatch(file.name):
             found.update(file.name.encode() + b"\0")
             with file.open("rb") as opened:
                 while block := opened.read(2**20):

@@ -165,3 +165,10 @@ def fitting_prompts(
             "(together they are completions), raise num_generations, or raise gamma."
         )
     return fitting
+
+
+def unfitting(count: int) -> list[str]:
+    """What the card tells of difficult prompts that stage 2 left out."""
+    if not count:
+        return []
+    return [f"stage 2 left out {count} of the difficult prompts: no room behind them for a sample"]

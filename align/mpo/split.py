@@ -2,7 +2,8 @@
 
 Gou & Nguyen 2024, "Mixed Preference Optimization", arXiv 2403.19443: with `gap = r(chosen) -
 r(rejected)` a pair is easy iff `gap >= gamma`, else difficult. How gamma is chosen, and what
-becomes of negative gaps, where the reward contradicts the data, is ours.
+becomes of gaps that aren't positive, is ours: a tie, which the reward doesn't tell apart, is
+difficult whatever gamma is, and so is by default a negative gap, where it contradicts the data.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Split:
     flipped: Sequence[int]
 
     def summary(self) -> dict[str, Any]:
-        """Sizes, the share of negative gaps, gamma, and quantiles of the gaps."""
+        """Sizes, ties, the share of negative gaps, gamma, and quantiles of the gaps."""
         negative = sum(gap < 0 for gap in self.gaps)
         return {
             "pairs": len(self.gaps),
@@ -84,6 +85,7 @@ class Split:
             "difficult": len(self.difficult),
             "dropped": len(self.dropped),
             "flipped": len(self.flipped),
+            "ties": sum(gap == 0 for gap in self.gaps),
             "negative_share": negative / len(self.gaps),
             "gamma": self.gamma,
             "quantiles": {str(q): float(np.quantile(self.gaps, q)) for q in QUANTILES},
@@ -118,8 +120,8 @@ def split(found: Sequence[float], rule: Rule) -> Split:
     left_out, turned = set(dropped), set(flipped)
     kept = {i: -gap if i in turned else gap for i, gap in enumerate(found) if i not in left_out}
     gamma = _gamma(list(kept.values()), rule)
-    # A negative gap that is left is difficult.
-    easy = [i for i, gap in kept.items() if gap >= max(gamma, 0.0)]
+    # A tie, or a negative gap that is left, is difficult.
+    easy = [i for i, gap in kept.items() if gap >= gamma and gap > 0]
     chosen = set(easy)
     difficult = [i for i in kept if i not in chosen]
     made = Split(gamma, list(found), easy, difficult, dropped, flipped)
@@ -147,6 +149,8 @@ def _check_sides(made: Split, rule: Rule) -> None:
         "dpo.",
     }
     way_out = ways.get(tuple(empty), "Take another negative_gaps: it drops all pairs.")
+    if len(made.gaps) > 1 and len(set(made.gaps)) == 1:
+        way_out = "All gaps are the same, so no gamma splits these pairs. Take another reward."
     raise ValueError(
         f"both sides of the split need pairs, got {told['easy']} easy and {told['difficult']} "
         f"difficult ({told['dropped']} dropped) of {told['pairs']} at gamma {made.gamma:.4g} with "

@@ -36,10 +36,10 @@ from ..rewards.questions import given
 from ..rewards.scores import check_lengths, questions_of, scores_of
 from ..saving import newest
 from ..start import check_models, check_options
-from .checks import check_adapter, check_columns, check_whole
+from .checks import check_adapter, check_columns, check_second, check_whole
 from .config import MPOConfig
 from .files import DIFFICULT, EASY, FIRST, PICTURE, SECOND, check_place, write_split
-from .prompts import check_reward, fitting_prompts
+from .prompts import check_reward, fitting_prompts, unfitting
 from .split import Split, gaps, split
 from .stage1 import first_record, run_first
 from .stage2 import OnlineTrainer
@@ -108,7 +108,7 @@ class MPOTrainer:
         self.processor = processing_class or load_processor(self.model, args)
         tokenizer_of(self.processor)
         check_columns(train_dataset.column_names)
-        self.reward.check(given(train_dataset.column_names))
+        check_second(args.second(Path(args.output_dir)), self.processor)
         self._eval_dataset, self._adapter = eval_dataset, peft_config
         self._quantization, self._callbacks = quantization_config, callbacks
         self.record = record or python_record(
@@ -136,6 +136,7 @@ class MPOTrainer:
                 needs=PAIRS,
                 tokens=False,
             )
+        self.reward.check(given(train_dataset.column_names))
 
     @property
     def folder(self) -> Path:
@@ -183,7 +184,7 @@ class MPOTrainer:
             record=self.record,
             weights=weights,
             base=self._base(),
-            told=self._told(made),
+            told=[*self._told(made), *unfitting(len(made.difficult) - len(prompts))],
             processing_class=self.processor,
             callbacks=self._callbacks,
         )
@@ -244,7 +245,7 @@ class MPOTrainer:
             f"split at gamma {made.gamma:.4g}: {found['easy']} easy pairs for DPO, prompts of "
             f"{found['difficult']} difficult ones for online RL, {found['dropped']} dropped, "
             f"{found['flipped']} flipped; the reward contradicts {found['negative_share']:.1%} of "
-            f"all pairs ({PICTURE})",
+            f"all pairs, and {found['ties']} are ties ({PICTURE})",
         ]
 
     # Policies

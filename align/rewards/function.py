@@ -39,7 +39,8 @@ class PlainReward:
         module = sys.modules.get(str(getattr(self.function, "__module__", None)))
         source = Path(getattr(module, "__file__", None) or "")
         code = source.read_bytes() if source.is_file() else b""
-        return {"function": self.name, "source": sha256(code).hexdigest()}
+        digest = sha256(code).hexdigest()[:16]
+        return {"function": self.name, f"code of {source.name or 'it'}": digest}
 
     def check(self, columns: Collection[str]) -> None:
         """Refuse a function that names a column which the data doesn't have."""

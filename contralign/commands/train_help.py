@@ -45,7 +45,7 @@ OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "data": ("reward_model_name_or_path", "reward_funcs", "reward_column"),
         "loss": (
             *("online", "num_generations", "max_completion_length", "temperature"),
-            "refresh_every",
+            *("refresh_every", "use_transformers_continuous_batching", "use_vllm", "vllm_mode"),
         ),
     },
     "mpo": {
@@ -57,6 +57,7 @@ OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "loss": (
             *("lmbda", "baseline", "num_generations", "online_prompts"),
             *("max_completion_length", "temperature", "refresh_every"),
+            *("use_transformers_continuous_batching", "use_vllm", "vllm_mode"),
         ),
     },
     "reward": {"loss": ("center_rewards_coefficient",)},
@@ -90,7 +91,8 @@ def text(method: str, *, everything: bool) -> str:
                 lines += _entry(name, texts[name], defaults[name])
     lines += [
         "",
-        f"All keys of transformers' TrainingArguments: contralign train {method} --help all",
+        "All keys, with those of transformers' TrainingArguments: "
+        f"contralign train {method} --help all",
     ]
     return "\n".join(lines)
 

@@ -38,6 +38,13 @@ def test_more_is_measured_where_there_are_samples(tmp_path: Path) -> None:
     ("given", "told"),
     [
         ({"lmbda": -1.0}, "lmbda must be at least 0, got -1"),
+        ({"lmbda": float("nan"), "temperature": 0.5}, "lmbda must be .*got nan"),
+        ({"lmbda": -0.1, "max_completion_length": 8}, r"lmbda must be at least 0, got -0\.1"),
+        ({"online_prompts": 9}, "per_device_train_batch_size is 4, got 9. Leave it out"),
+        (
+            {"model_init_kwargs": "{revision: 1"},
+            r"model_init_kwargs maps .*'\{revision: 1': ",
+        ),
         ({"baseline": "leave_one_out"}, "got num_generations: 1. Set 2 or more"),
         ({"num_generations": 0}, "num_generations must be at least 1, got 0"),
         ({"online_prompts": 0}, "online_prompts must be at least 1, got 0"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from align_runs import LORA, config, rows
+from align_vlms import tiny_llava
 from eval_doubles import tiny_llama, tiny_tokenizer
 from mpo_runs import mpo, vowels
 from peft import LoraConfig, PeftModel
@@ -19,7 +20,10 @@ from transformers import LlamaForCausalLM
 from contralign.align import DPOTrainer, TrainingError
 from contralign.align.adapters import base_tensors
 from contralign.align.data import load
-from contralign.align.mpo.checks import check_adapter, check_whole
+from contralign.align.mpo.checks import check_adapter, check_second, check_whole
+from contralign.align.mpo.config import MPOConfig
+from contralign.align.mpo.files import weights_digest
+from contralign.align.mpo.prompts import unfitting
 from contralign.align.mpo.stage2 import OnlineTrainer, check_same
 from contralign.align.rewards import ColumnReward
 
@@ -46,8 +50,8 @@ def test_a_run_leaves_all_that_tells_of_it(tmp_path: Path) -> None:
         for name in ("easy.jsonl", "difficult.jsonl")
     )
     assert (told["easy"], told["difficult"]) == (len(easy), len(difficult))
-    assert all(row["score_chosen"] >= row["score_rejected"] for row in easy)
-    assert all(row["score_chosen"] < row["score_rejected"] for row in difficult)
+    assert all(row["score_chosen"] > row["score_rejected"] for row in easy)
+    assert all(row["score_chosen"] <= row["score_rejected"] for row in difficult)
     assert [row["score_chosen"] for row in easy] == vowels([row["chosen"] for row in easy])
     assert run.online is not None
     lines = [line for line in run.online.state.log_history if "reward" in line]
@@ -168,6 +172,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"stage2": {"disable_dropout": False}},
         "stage2: stage 2 starts with KL 0 .* disable_dropout: false",
     ),
+    ({"stage2": {"cache_implementation": "foo"}}, "stage2: .*foo"),
+    ({"stage2": {"use_liger_kernel": True}}, "stage2: use_liger_kernel needs liger-kernel"),
+    ({"stage2": {"generation_kwargs": {"min_new_token": 1}}}, "Did you mean 'min_new_tokens'"),
     ({"gamma": 9.0}, "got 0 easy and 24 difficult.*scores are kept: resume_from_checkpoint true"),
     ({"gamma": 3.0, "max_length": 8}, "max-length|can't be trained on"),
     ({"stage2": {"max_completion_length": 64}}, "max_length holds a prompt and a sample, got 64"),
@@ -202,3 +209,35 @@ def test_an_adapter_of_the_head_is_refused() -> None:
     check_adapter(LoraConfig(**LORA))
     with pytest.raises(ValueError, match="stage 2 reads lm_head without an adapter"):
         check_adapter(LoraConfig(**{**LORA, "target_modules": ["lm_head"]}))
+
+
+def test_continuous_batching_of_pictures_is_refused_before_stage_1(tmp_path: Path) -> None:
+    online = MPOConfig(
+        str(tmp_path), use_cpu=True, stage2={"use_transformers_continuous_batching": True}
+    ).second(tmp_path)
+    check_second(online, tiny_tokenizer())
+    with pytest.raises(ValueError, match=r"stage2: .* text only, but LlavaProcessor reads more"):
+        check_second(online, tiny_llava()[1])
+
+
+def test_an_adapter_is_named_whatever_the_order_of_its_layers(tmp_path: Path) -> None:
+    names = []
+    for layers in (["q_proj", "v_proj"], ["v_proj", "q_proj"], ["q_proj"]):
+        told = {"r": 4, "target_modules": layers}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(told))
+        (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
+        names.append(weights_digest(tmp_path))
+    assert names[0] == names[1] != names[2]
+
+
+def test_the_card_tells_of_prompts_without_room() -> None:
+    assert unfitting(0) == []
+    assert unfitting(3) == [
+        "stage 2 left out 3 of the difficult prompts: no room behind them for a sample"
+    ]
+
+
+def test_broken_json_is_refused_by_its_key(tmp_path: Path) -> None:
+    told = r"stage2 maps keys to values, written as JSON, got '\{num_generations: 4': .*quotes"
+    with pytest.raises(ValueError, match=told):
+        MPOConfig(str(tmp_path), use_cpu=True, stage2="{num_generations: 4")
