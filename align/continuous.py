@@ -23,10 +23,11 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 from .batch import Batch
 from .sampling import InverseTransform, Sampling, own_seed
 from .scratch import merged
-from .support import ATTENTION, language_model, refuse_more_than_text
+from .support import ATTENTION, language_model, refuse_generator
 
 PAGE = 16
 """Tokens of one page of keys and values; small, as no kernel of pages is used without flash."""
+READ = ("sdpa", "eager")
 STEP = 512
 """Tokens of one forward, at least."""
 
@@ -37,12 +38,18 @@ def check_continuous(model: Any) -> None:
     Raises:
         ValueError: With the reason and the way out.
     """
-    refuse_more_than_text(model, "continuous batching", "use_transformers_continuous_batching")
+    refuse_generator(model, "continuous batching", "use_transformers_continuous_batching")
     inner = language_model(model)
-    layers = set(getattr(inner.config.get_text_config(), "layer_types", None) or ()) - ATTENTION
+    layers = set(getattr(inner.config, "layer_types", None) or ()) - ATTENTION
+    kind = inner.config._attn_implementation
+    flash = "flash" in kind and "flex" not in kind
     reason = None
     if not inner.is_backend_compatible():
         reason = "has attention of its own"
+    elif not (flash or kind in READ):
+        reason = f"was loaded with attn_implementation: {kind} (there are {', '.join(READ)}, flash)"
+    elif getattr(inner.config, "attn_logit_softcapping", None) and not flash:
+        reason = "caps attention's logits, which only flash attention does on pages"
     elif layers:
         reason = f"has layers without attention ({', '.join(sorted(layers))})"
     if reason:
@@ -56,8 +63,8 @@ def check_continuous(model: Any) -> None:
 def continuous(sampling: Sampling, model: Any, batch: Batch, moment: str) -> list[list[int]]:
     """Draw with transformers' continuous batching; see `Sampling.__call__`.
 
-    All samples have room from the beginning; with flash attention installed, a model in half
-    precision is read with it.
+    There is room for all samples from the beginning; with flash attention installed, a model in
+    half precision is read with it.
 
     Raises:
         RuntimeError: A sample failed.
@@ -67,8 +74,10 @@ def continuous(sampling: Sampling, model: Any, batch: Batch, moment: str) -> lis
     pages = [ceil((len(prompt) + sampling.longest) / PAGE) for prompt in prompts]
     config = ContinuousBatchingConfig(
         page_size=PAGE,
-        num_blocks=sum(pages),
+        # Pages are given away by several at once, one for each layer at most.
+        num_blocks=sum(pages) + inner.config.num_hidden_layers,
         max_batch_tokens=max(STEP, len(prompts)),
+        max_requests_per_batch=min(len(prompts), STEP),
         use_async_batching=False,
         # Captured anew for each batch, they'd cost more than they save.
         use_cuda_graph=False,

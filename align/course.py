@@ -20,7 +20,9 @@ FREE = (
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent"),
     *("dataloader_prefetch", "dataset_num_proc"),
     *("gradient_checkpointing", "log_prob_path", "accelerator_config", "self_check", "use_cpu"),
-    *("reward_batch_size", "reward_device", "vllm_", "use_transformers_continuous"),
+    *("reward_batch_size", "reward_device", "use_transformers_continuous"),
+    *("vllm_mode", "vllm_server", "vllm_group", "vllm_gpu", "vllm_tensor", "vllm_enable"),
+    *("vllm_model", "vllm_max"),
     *("ddp_", "debug", "skip_memory_metrics", "restore_callback_states", "enable_jit_checkpoint"),
 )
 # Compared by what they come to: the rows, and the examples of an update.

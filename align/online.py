@@ -34,14 +34,31 @@ class Online:
     _lag = 0
     _vllm: Any = None
 
+    def train(self, *given: Any, **named: Any) -> Any:
+        """Train; see transformers."""
+        self._forget()
+        return super().train(*given, **named)  # type: ignore[misc]
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()  # type: ignore[misc]
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let vLLM get weights anew: these changed without an update."""
+        if self._vllm is not None:
+            self._vllm.forget()
+
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
         if self.args.draws:
-            with self._lagged.at(self.state.global_step) as self._lag:
-                self._sample(inputs, f"update {self.state.global_step}")
-            self._tell_lag(inputs["told"], self._lag)
-            self._lag = 0
+            with self._lagged.at(self.state.global_step) as lag:
+                self._lag = lag
+                try:
+                    self._sample(inputs, f"update {self.state.global_step}")
+                finally:
+                    self._lag = 0
+            self._tell_lag(inputs["told"], lag)
             self._tell_endless(inputs["told"]["completions/clipped"])
         stepped: Tensor = super().training_step(  # type: ignore[misc]
             model, inputs, num_items_in_batch
@@ -146,7 +163,8 @@ class Online:
         if args.use_transformers_continuous_batching:
             check_continuous(self.model)
         if args.use_vllm:
-            with own_seed(self.accelerator.device):
+            # On a GPU its noise is that of its seed, another one in each process.
+            with own_seed(torch.device("cpu")):
                 self._vllm = self._engine_of_vllm()
 
     def _engine_of_vllm(self) -> Any:
@@ -162,4 +180,5 @@ class Online:
             args,
             requests=args.per_device_train_batch_size * args.num_generations,
             longest=args.max_length,
+            remote=args.trust_remote_code,
         )

@@ -55,23 +55,30 @@ def learns_prompt(model: Any) -> bool:
     return isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
 
 
-def refuse_more_than_text(model: Any, what: str, key: str) -> None:
-    """Refuse a model with pictures.
+def refuse_generator(model: Any, what: str, key: str) -> None:
+    """Refuse a policy of which a generator would look past a part.
 
     Args:
         model: The policy.
-        what: Reads text only.
+        what: The generator; it reads the language model inside the PEFT wrapper, and text.
         key: The option that asked for it.
 
     Raises:
         ValueError: With the way out.
     """
     inner = language_model(model)
+    reason = None
     if inner.config.get_text_config() is not inner.config:
-        raise ValueError(
-            f"{what} draws samples of text only here, but {type(inner).__name__} reads more. Set "
-            f"{key}: false."
-        )
+        reason = f"{type(inner).__name__} reads more than text"
+    elif isinstance(model, PeftModel) and _in_wrapper(model.active_peft_config):
+        kind = model.active_peft_config.peft_type.value
+        reason = f"this {kind} adapter works in PEFT's wrapper, which it looks past"
+    if reason:
+        raise ValueError(f"{what} can't draw samples of this policy: {reason}. Set {key}: false.")
+
+
+def _in_wrapper(adapter: Any) -> bool:
+    return bool(adapter.is_prompt_learning or getattr(adapter, "alora_invocation_tokens", None))
 
 
 def refuse_unscorable(model: Any) -> None:

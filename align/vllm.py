@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
+from transformers.conversion_mapping import get_model_conversion_mapping
 from trl.generation.vllm_generation import VLLMGeneration
 
 from .batch import Batch
 from .sampling import Draw, Sampling
 from .scratch import can_merge, plain
-from .support import language_model, refuse_more_than_text
+from .support import language_model, refuse_generator
 from .vllm_options import VLLMOptions
 
 
@@ -33,6 +35,7 @@ class VLLM:
         options: Where the engine runs.
         requests: The most completions at once.
         longest: Tokens of prompt and completion; default: the model's own limit.
+        remote: Whether to run the model's own code.
 
     Raises:
         ConnectionError: No server answers.
@@ -49,8 +52,8 @@ class VLLM:
         *,
         requests: int,
         longest: int | None,
+        remote: bool = False,
     ) -> None:
-        refuse_more_than_text(model, "vLLM", "use_vllm")
         check_weights(model)
         self._sampling, self._version = sampling, -1
         self._engine: Any = MergedGeneration(
@@ -65,10 +68,11 @@ class VLLM:
             group_port=options.vllm_group_port,
             tensor_parallel_size=options.vllm_tensor_parallel_size,
             gpu_memory_utilization=options.vllm_gpu_memory_utilization,
-            max_model_length=longest,
+            max_model_length=_at_most(longest, language_model(model)),
             max_num_seqs=requests * options.vllm_tensor_parallel_size,
             enable_sleep_mode=options.vllm_enable_sleep_mode,
             model_impl=options.vllm_model_impl,
+            trust_remote_code=remote,
             temperature=sampling.temperature,
             max_completion_length=sampling.longest,
             logprobs=None,
@@ -87,14 +91,20 @@ class VLLM:
 
         def draw(sampling: Sampling, model: Any, batch: Batch, moment: str) -> list[list[int]]:
             assert sampling == self._sampling
-            if version != self._version:
-                self._engine.sync_weights()
-                self._version = version
             prompts = [list(prompt) for prompt in batch.prompts for _ in range(sampling.k)]
-            _, said, *_ = self._engine.generate(prompts, None, sampling.k)
+            # In this process, the trainer's autocast isn't the one it was measured with.
+            with torch.autocast(language_model(model).device.type, enabled=False):
+                if version != self._version:
+                    self._engine.sync_weights()
+                    self._version = version
+                _, said, *_ = self._engine.generate(prompts, None, sampling.k)
             return [list(ids) for ids in said]
 
         return draw
+
+    def forget(self) -> None:
+        """Know that the policy's weights are others now."""
+        self._version = -1
 
 
 class MergedGeneration(VLLMGeneration):
@@ -132,6 +142,7 @@ def check_weights(model: nn.Module) -> None:
     Raises:
         ValueError: With the reason and the way out.
     """
+    refuse_generator(model, "vLLM", "use_vllm")
     inner = language_model(model)
     layers = [layer for layer in inner.modules() if isinstance(layer, BaseTunerLayer)]
     left = {_kind(layer) for layer in layers if not can_merge(layer)}
@@ -142,10 +153,17 @@ def check_weights(model: nn.Module) -> None:
         found = "it loads the model by its hub id or folder, and this one was made in memory"
     elif left:
         found = f"its weights are merged, which these layers can't be: {', '.join(sorted(left))}"
+    elif get_model_conversion_mapping(inner, add_legacy=False):
+        found = f"in memory {type(inner).__name__} has other weights than in its files"
     elif trained and inner.config.get_text_config().tie_word_embeddings:
         found = "it ties head and embedding, and an adapter trains one of them"
     if found:
         raise ValueError(f"vLLM can't draw samples of this policy: {found}. Set use_vllm: false.")
+
+
+def _at_most(longest: int | None, inner: Any) -> int | None:
+    positions = getattr(inner.config, "max_position_embeddings", None)
+    return longest if longest is None or positions is None else min(longest, positions)
 
 
 def _kind(layer: Any) -> str:

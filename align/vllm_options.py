@@ -17,8 +17,9 @@ class VLLMOptions:
     Attributes:
         use_vllm: Whether vLLM draws samples. Their noise is its own: they depend on batches and
             processes, and a resumed run draws others.
-        vllm_mode: colocate, in this process on its GPU; or server, started with `trl vllm-serve` or
-            `vllm serve` on other GPUs.
+        vllm_mode: colocate, in this process on its GPU; or server, started on other GPUs as TRL's
+            documentation says (`VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --weight-transfer-config
+            '{"backend": "nccl"}'`).
         vllm_server_base_url: Of the server; goes before host and port.
         vllm_server_host: Of the server.
         vllm_server_port: Of the server.

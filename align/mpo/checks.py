@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from peft import PeftConfig
+from peft import LoraConfig, PeftConfig
 from transformers import ProcessorMixin
 
 from .config import MPOConfig, OnlineConfig
@@ -42,8 +42,17 @@ def check_columns(columns: Sequence[str]) -> None:
         )
 
 
-def check_second(args: OnlineConfig, processor: Any) -> None:
-    """Refuse what TRL would refuse only after stage 1.
+def check_second(
+    args: OnlineConfig, processor: Any, model: Any, adapter: PeftConfig | None, quantized: bool
+) -> None:
+    """Refuse what would be refused only after stage 1.
+
+    Args:
+        args: The options of stage 2.
+        processor: Tokenizer or processor.
+        model: Hub id or folder, or a model.
+        adapter: What is trained, if not all weights.
+        quantized: Whether the model's weights will be.
 
     Raises:
         ValueError: With the way out.
@@ -54,6 +63,13 @@ def check_second(args: OnlineConfig, processor: Any) -> None:
             f"{type(processor).__name__} reads more. Set use_transformers_continuous_batching: "
             "false."
         )
+    found = None
+    if not isinstance(model, str) and not model.name_or_path:
+        found = "it loads the model by its hub id or folder, and this one was made in memory"
+    elif quantized or not (adapter is None or isinstance(adapter, LoraConfig)):
+        found = "it gets weights with LoRA merged into them, and these aren't"
+    if args.use_vllm and found:
+        raise ValueError(f"stage2: vLLM can't draw samples of this policy: {found}. Leave it out.")
 
 
 def check_adapter(adapter: PeftConfig | None) -> None:

@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 from trl.trainer.utils import RepeatSampler
 
 from ..card import Paper
+from ..continuous import check_continuous
 from ..course import course, digest
 from ..flow import Lines
 from ..journal import Journal
@@ -103,6 +104,10 @@ class OnlineTrainer(Kept, trl.RLOOTrainer):
         self.journal = Journal(exact_drift=False)
         self.guard = FiniteGuard(Path(args.output_dir), tokenizer.decode)
         self._scored: list[Tensor] | None = None
+        if args.use_vllm:
+            _check_weights(policy)
+        if args.use_transformers_continuous_batching:
+            check_continuous(policy)
         super().__init__(
             policy,
             Judge(judge, self.sets, self._moment),
@@ -249,9 +254,15 @@ def _same_precision(policy: Any) -> None:
             copy.data = trained.data.clone()
 
 
-def _merge_in_scratch(engine: Any, policy: Any) -> None:
-    """Let TRL's engine read merged weights that aren't the policy's own, which is the reference."""
-    from ..vllm import check_weights, merged_weights
+def _check_weights(policy: Any) -> None:
+    # With vllm installed it is slow to import.
+    from ..vllm import check_weights
 
     check_weights(policy)
+
+
+def _merge_in_scratch(engine: Any, policy: Any) -> None:
+    """Let TRL's engine read merged weights that aren't the policy's own, which is the reference."""
+    from ..vllm import merged_weights
+
     engine._iter_named_params = lambda: merged_weights(policy)

@@ -108,7 +108,9 @@ class MPOTrainer:
         self.processor = processing_class or load_processor(self.model, args)
         tokenizer_of(self.processor)
         check_columns(train_dataset.column_names)
-        check_second(args.second(Path(args.output_dir)), self.processor)
+        second = args.second(Path(args.output_dir))
+        quantized = quantization_config is not None
+        check_second(second, self.processor, self.model, peft_config, quantized)
         self._eval_dataset, self._adapter = eval_dataset, peft_config
         self._quantization, self._callbacks = quantization_config, callbacks
         self.record = record or python_record(

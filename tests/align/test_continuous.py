@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from align_models import MODELS, UNPACKABLE, made, ragged
+from align_models import HEADED, MODELS, UNPACKABLE, made, ragged
 from align_policies import policy
 from align_runs import PLAIN, Silent, UntoldCoPG, agree, logged, rows, trained, trainer
 from align_vlms import tiny_llava
-from transformers import ContinuousBatchingConfig
+from peft import PromptTuningConfig, get_peft_model
+from transformers import ContinuousBatchingConfig, Gemma3ForCausalLM, Gemma3TextConfig
 
 from contralign.align import CoPGConfig, HyPOConfig, HyPOTrainer
 from contralign.align import continuous as module
@@ -37,9 +38,19 @@ PROMPTS = ragged()
 DRAW = Sampling(k=3, longest=20, temperature=1.0, stops=(2, 10, 11), pad=0, seed=3)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_draws_what_generate_draws(name: str) -> None:
+def sharp(name: str) -> Any:
+    """A model whose attention is far from uniform, so that what is done to its logits shows."""
     model = made(MODELS[name]).eval()
+    with torch.no_grad():
+        for place, parameter in model.named_parameters():
+            if any(part in place for part in ("q_proj", "k_proj", "c_attn")):
+                parameter.mul_(4)
+    return model
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "gemma2"])
+def test_draws_what_generate_draws(name: str) -> None:
+    model = sharp(name)
     check_continuous(model)
     own = model.config._attn_implementation
     for sampling in (DRAW, replace(DRAW, temperature=0.6, stops=(2,))):
@@ -113,6 +124,30 @@ def test_refuses_a_model_that_cannot_read_pages(name: str, reason: str) -> None:
         check_continuous(model)
 
 
+def test_refuses_what_pages_leave_out() -> None:
+    with pytest.raises(ValueError, match=r"Gemma2ForCausalLM caps attention's logits"):
+        check_continuous(made(MODELS["gemma2"]))
+    model = made(MODELS["llama"])
+    model.config._attn_implementation = "flex_attention"
+    with pytest.raises(ValueError, match="was loaded with attn_implementation: flex_attention"):
+        check_continuous(model)
+    told = "PROMPT_TUNING adapter works in PEFT's wrapper"
+    prompted = PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM")
+    with pytest.raises(ValueError, match=told):
+        check_continuous(get_peft_model(made(MODELS["llama"]), prompted))
+
+
+@pytest.mark.parametrize("longest", [4, 20, 36])
+def test_one_sample_has_room_where_layers_share_pages_unevenly(longest: int) -> None:
+    kinds = ["full_attention" if i % 6 == 5 else "sliding_attention" for i in range(26)]
+    uneven = {**HEADED, "num_hidden_layers": 26, "layer_types": kinds, "sliding_window": 8}
+    config = Gemma3TextConfig(**uneven)
+    model = made(lambda: Gemma3ForCausalLM(config)).eval()
+    sampling = replace(DRAW, k=1, longest=longest)
+    one = Batch([list(range(5, 17))], [[]])
+    assert sampling(model, one, "u", continuous) == sampling(model, one, "u")
+
+
 def test_a_failed_sample_is_an_error() -> None:
     model = made(MODELS["llama"]).eval()
     with pytest.raises(IndexError):
@@ -167,5 +202,8 @@ def test_a_run_refuses_what_cannot_read_pages(tmp_path: Path) -> None:
 
 
 def test_refuses_pictures() -> None:
-    with pytest.raises(ValueError, match=r"continuous batching draws .* text only here, but Llava"):
+    with pytest.raises(
+        ValueError,
+        match=r"batching can't .*: Llava.* reads more than text",
+    ):
         check_continuous(tiny_llava()[0])

@@ -12,11 +12,12 @@ from align_policies import moved, policy
 from align_runs import Silent, learned, logged, rows, trained, trainer
 from align_vlms import tiny_llava
 from eval_doubles import tiny_llama, tiny_tokenizer
-from peft import LoHaConfig, get_peft_model
+from peft import LoHaConfig, PromptTuningConfig, get_peft_model
+from trl.generation import vllm_generation
 from vllm_double import LLM, vllm
 
 from contralign.align import CoPGConfig, HyPOConfig, HyPOTrainer
-from contralign.align.support import refuse_more_than_text
+from contralign.align.support import refuse_generator
 from contralign.align.vllm import check_weights, merged_weights
 
 assert vllm
@@ -76,7 +77,7 @@ def test_it_draws_from_the_policy_of_each_update(
     tmp_path: Path, folder: str, vllm: type[LLM]
 ) -> None:
     """Two micro-batches an update: weights once, then 2 x 2 samples for each of them."""
-    given = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_length": 64}
+    given = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_length": 24}
     seen: list[dict[str, torch.Tensor]] = []
 
     class Watched(UntoldHyPO):
@@ -93,7 +94,7 @@ def test_it_draws_from_the_policy_of_each_update(
     run = trained(tmp_path / "run", **options)
     (engine,) = vllm.made
     assert [call == "load" for call in engine.calls] == ([True] + [False] * 8) * 2
-    assert engine.given["max_model_len"] == 64
+    assert engine.given["max_model_len"] == 24
     assert engine.given["max_num_seqs"] == 4
     assert logged(run, "samples/kl")[0] == 0
     assert len(seen) == 4
@@ -151,9 +152,63 @@ def test_refuses_what_it_would_read_wrongly(folder: str) -> None:
         check_weights(tied)
 
 
+def test_refuses_other_weights_than_in_files(folder: str) -> None:
+    model = made(MODELS["mixtral"])
+    model.name_or_path = folder
+    with pytest.raises(ValueError, match="MixtralForCausalLM has other weights than in its files"):
+        check_weights(model)
+    prompted = PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM")
+    with pytest.raises(ValueError, match="PROMPT_TUNING adapter works in PEFT's wrapper"):
+        check_weights(get_peft_model(made(MODELS["llama"]), prompted))
+
+
+def test_evaluations_see_the_best_model(tmp_path: Path, folder: str, vllm: type[LLM]) -> None:
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "eval_steps": 1}
+    steps = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", **best}
+    data = {"train_dataset": rows(16), "eval_dataset": rows(4), "learning_rate": 0.5}
+    run = trained(tmp_path / "run", **{**HYPO, "model": folder, **steps, **data})
+    assert run.state.best_global_step < run.state.global_step
+    run.evaluate()
+    own = dict(vllm.made[0].model.named_parameters())
+    assert all(torch.allclose(own[name], x) for name, x in merged_weights(run.model))
+
+
+def test_options_reach_the_engine(tmp_path: Path, folder: str, vllm: type[LLM]) -> None:
+    seen: list[bool] = []
+
+    class Watched(LLM):
+        def generate(self, *given: Any, **named: Any) -> Any:
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().generate(*given, **named)
+
+    vllm_generation.LLM = Watched
+    options = {**HYPO, "model": folder, "train_dataset": rows(4), "bf16": True}
+    run = trainer(tmp_path / "run", **options, max_length=2000, trust_remote_code=True)
+    inputs = run.data_collator([run.train_dataset[i] for i in range(4)])
+    run._sample(inputs, "update 0")
+    assert seen == [False]
+    (engine,) = vllm.made
+    assert engine.given["max_model_len"] == run.model.config.max_position_embeddings < 2000
+    assert engine.given["trust_remote_code"] is True
+
+
+def test_a_failed_update_leaves_no_lag(tmp_path: Path, folder: str, vllm: type[LLM]) -> None:
+    class Failing(UntoldHyPO):
+        def _sample(self, inputs: dict[str, Any], moment: str) -> None:
+            if moment == "update 1":
+                raise KeyError(moment)
+            super()._sample(inputs, moment)
+
+    options = {**HYPO, "make": Failing, "model": folder, "refresh_every": 2}
+    run = trainer(tmp_path / "run", **options, train_dataset=rows(8))
+    with pytest.raises(KeyError):
+        run.train()
+    assert run._lag == 0
+
+
 def test_refuses_pictures() -> None:
-    with pytest.raises(ValueError, match=r"vLLM draws .* text only here, but Llava.*use_vllm: fal"):
-        refuse_more_than_text(tiny_llava()[0], "vLLM", "use_vllm")
+    with pytest.raises(ValueError, match=r"vLLM can't .*: Llava.* more than text.*use_vllm: fal"):
+        refuse_generator(tiny_llava()[0], "vLLM", "use_vllm")
 
 
 @pytest.mark.parametrize("kind", [HyPOConfig, CoPGConfig])

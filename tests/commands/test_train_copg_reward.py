@@ -96,7 +96,7 @@ def test_a_run_is_resumed_with_its_own_reward(
     assert "of a run with other settings: reward_funcs" in capsys.readouterr().err
     (tmp_path / f"{judges}.py").write_text(MODULE + "# changed")
     assert train(model_folder, data, output, "copg", **again, reward_funcs=f"{judges}.vowels") == 2
-    assert "of a run with other settings: reward.source" in capsys.readouterr().err
+    assert "of a run with other settings: reward.code of " in capsys.readouterr().err
 
 
 def test_pictures_are_sampled_for_and_judged(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from align_runs import LORA, config, rows
 from align_vlms import tiny_llava
 from eval_doubles import tiny_llama, tiny_tokenizer
 from mpo_runs import mpo, vowels
-from peft import LoraConfig, PeftModel
+from peft import LoHaConfig, LoraConfig, PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaForCausalLM
@@ -215,9 +215,22 @@ def test_continuous_batching_of_pictures_is_refused_before_stage_1(tmp_path: Pat
     online = MPOConfig(
         str(tmp_path), use_cpu=True, stage2={"use_transformers_continuous_batching": True}
     ).second(tmp_path)
-    check_second(online, tiny_tokenizer())
+    check_second(online, tiny_tokenizer(), "model", None, False)
     with pytest.raises(ValueError, match=r"stage2: .* text only, but LlavaProcessor reads more"):
-        check_second(online, tiny_llava()[1])
+        check_second(online, tiny_llava()[1], "model", None, False)
+
+
+def test_what_vllm_cannot_have_is_refused_before_stage_1(tmp_path: Path) -> None:
+    online = MPOConfig(str(tmp_path), use_cpu=True, stage2={}).second(tmp_path)
+    online.use_vllm = True
+    check_second(online, tiny_tokenizer(), "model", LoraConfig(**LORA), False)
+    for model, adapter, quantized, told in (
+        (tiny_llama(), None, False, "made in memory"),
+        ("model", LoHaConfig(), False, "with LoRA merged into them"),
+        ("model", LoraConfig(**LORA), True, "with LoRA merged into them"),
+    ):
+        with pytest.raises(ValueError, match=rf"stage2: vLLM can't .*{told}"):
+            check_second(online, tiny_tokenizer(), model, adapter, quantized)
 
 
 def test_an_adapter_is_named_whatever_the_order_of_its_layers(tmp_path: Path) -> None:
