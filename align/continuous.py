@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import ContinuousBatchingConfig, GenerationConfig
+from transformers import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingLogitsProcessor,
     ContinuousBatchingLogitsProcessorList,
 )
 
 from .batch import Batch
-from .sampling import InverseTransform, Sampling, own_seed
+from .sampling import Sampling, inverse_transform, own_seed
 from .scratch import merged
 from .support import ATTENTION, language_model, refuse_generator
 
@@ -88,7 +88,7 @@ def continuous(sampling: Sampling, model: Any, batch: Batch, moment: str) -> lis
     noise = sampling.noise(batch, moment).to(inner.device)
     keyed = KeyedNoise(noise, [len(prompt) for prompt in prompts], sampling.temperature)
     with merged(model), _own_attention(inner), own_seed(inner.device):
-        manager: Any = inner.init_continuous_batching(_bare(sampling), config)
+        manager: Any = inner.init_continuous_batching(sampling.config(), config)
         manager.logit_processor = ContinuousBatchingLogitsProcessorList([keyed])
         manager.logit_processor.tensors_required = 1
         # Its thread would look past the caller's autocast, and its errors would be lines in a log.
@@ -103,7 +103,7 @@ def continuous(sampling: Sampling, model: Any, batch: Batch, moment: str) -> lis
 
 
 class KeyedNoise(ContinuousBatchingLogitsProcessor):
-    """`InverseTransform` where a forward's rows are of different requests and places.
+    """`inverse_transform` where a forward's rows are of different requests and places.
 
     Args:
         uniform: In [0, 1); a row for each request.
@@ -138,17 +138,7 @@ class KeyedNoise(ContinuousBatchingLogitsProcessor):
         self, scores: Float[Tensor, "rows vocab"], tensor_arg: Int[Tensor, " places"]
     ) -> Float[Tensor, "rows vocab"]:
         places = tensor_arg[: len(scores)].long()
-        decide = InverseTransform(self._uniform.flatten()[places, None], 0, self._temperature)
-        return decide(places[:, None][:, :0], scores)
-
-
-def _bare(sampling: Sampling) -> GenerationConfig:
-    return GenerationConfig(
-        do_sample=False,
-        max_new_tokens=sampling.longest,
-        eos_token_id=list(sampling.stops),
-        pad_token_id=sampling.pad,
-    )
+        return inverse_transform(scores, self._uniform.flatten()[places], self._temperature)
 
 
 @contextmanager

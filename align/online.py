@@ -13,6 +13,7 @@ from .continuous import check_continuous, continuous
 from .sampling import Draw, Sampling, generated, own_seed, stops
 from .scratch import Lagged
 from .sets import Sets
+from .vllm import VLLM
 
 CLIPPED_UPDATES = 5
 """Updates at the beginning in which no sample ends, before that is told."""
@@ -32,7 +33,7 @@ class Online:
     _all_clipped = True
     _lag_is_told = False
     _lag = 0
-    _vllm: Any = None
+    _vllm: VLLM | None = None
 
     def train(self, *given: Any, **named: Any) -> Any:
         """Train; see transformers."""
@@ -110,8 +111,7 @@ class Online:
 
     def _draw(self) -> Draw:
         if self._vllm is not None:
-            at: Draw = self._vllm.at(self.state.global_step - self._lag)
-            return at
+            return self._vllm.at(self.state.global_step - self._lag)
         return continuous if self.args.use_transformers_continuous_batching else generated
 
     @cached_property
@@ -167,10 +167,7 @@ class Online:
             with own_seed(torch.device("cpu")):
                 self._vllm = self._engine_of_vllm()
 
-    def _engine_of_vllm(self) -> Any:
-        # With vllm installed it is slow to import.
-        from .vllm import VLLM
-
+    def _engine_of_vllm(self) -> VLLM:
         args = self.args
         return VLLM(
             self.model,

@@ -83,6 +83,16 @@ class Sampling:
         keys = completion_keys(replace(batch, completions=[[[0]] for _ in batch.prompts]))
         return torch.from_numpy(np.concatenate([self._uniform(key, moment) for key in keys]))
 
+    def config(self, **others: Any) -> GenerationConfig:
+        """Generate up to a stop or the longest, and leave the choice of tokens to the noise."""
+        return GenerationConfig(
+            do_sample=False,
+            max_new_tokens=self.longest,
+            eos_token_id=list(self.stops),
+            pad_token_id=self.pad,
+            **others,
+        )
+
     def _uniform(self, key: bytes, moment: str) -> np.ndarray:
         digest = blake2b(repr((self.seed, moment, key)).encode(), digest_size=16).digest()
         philox = np.random.Philox(key=int.from_bytes(digest, "big"))
@@ -138,15 +148,32 @@ class InverseTransform(LogitsProcessor):
     def __call__(
         self, input_ids: Int[Tensor, "row time"], scores: Float[Tensor, "row vocab"]
     ) -> Float[Tensor, "row vocab"]:
-        exact = torch.float32 if scores.device.type == "mps" else torch.float64
-        reached = torch.softmax(scores.to(exact) / self._temperature, -1).cumsum(-1)
-        place = self._uniform[:, input_ids.shape[1] - self._width, None].to(reached)
-        total = reached[:, -1:].contiguous()
-        # Rounded, the last sum is not 1, and a place just below it may be it. On the right of
-        # equals, and up to where all is reached: never a token of no probability.
-        token = torch.searchsorted(reached, place * total, right=True)
-        token = torch.minimum(token, torch.searchsorted(reached, total))
-        return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
+        uniform = self._uniform[:, input_ids.shape[1] - self._width]
+        return inverse_transform(scores, uniform, self._temperature)
+
+
+def inverse_transform(
+    scores: Float[Tensor, "row vocab"], uniform: Float[Tensor, " row"], temperature: float
+) -> Float[Tensor, "row vocab"]:
+    """Leave the one token of each row that its number falls on.
+
+    Args:
+        scores: Logits.
+        uniform: In [0, 1).
+        temperature: Above 0.
+
+    Returns:
+        0 at that token, -inf elsewhere.
+    """
+    exact = torch.float32 if scores.device.type == "mps" else torch.float64
+    reached = torch.softmax(scores.to(exact) / temperature, -1).cumsum(-1)
+    place = uniform[:, None].to(reached)
+    total = reached[:, -1:].contiguous()
+    # Rounded, the last sum is not 1, and a place just below it may be it. On the right of equals,
+    # and up to where all is reached: never a token of no probability.
+    token = torch.searchsorted(reached, place * total, right=True)
+    token = torch.minimum(token, torch.searchsorted(reached, total))
+    return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
 
 
 @contextmanager
@@ -154,12 +181,8 @@ def _bare(model: Any, sampling: Sampling) -> Iterator[None]:
     """Take the model's own generation config away: it may cut, warp or penalise."""
     inner = language_model(model)
     own = inner.generation_config
-    inner.generation_config = GenerationConfig(
-        do_sample=False,
+    inner.generation_config = sampling.config(
         use_cache=True,
-        max_new_tokens=sampling.longest,
-        eos_token_id=list(sampling.stops),
-        pad_token_id=sampling.pad,
         bos_token_id=own.bos_token_id,
         # A picture's place in an answer would want a picture.
         suppress_tokens=place_ids(inner) or None,

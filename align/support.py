@@ -74,7 +74,12 @@ def refuse_generator(model: Any, what: str, key: str) -> None:
         kind = model.active_peft_config.peft_type.value
         reason = f"this {kind} adapter works in PEFT's wrapper, which it looks past"
     if reason:
-        raise ValueError(f"{what} can't draw samples of this policy: {reason}. Set {key}: false.")
+        raise cannot_draw(what, reason, key)
+
+
+def cannot_draw(what: str, reason: str, key: str) -> ValueError:
+    """What to say where a generator can't serve a policy."""
+    return ValueError(f"{what} can't draw samples of this policy: {reason}. Set {key}: false.")
 
 
 def _in_wrapper(adapter: Any) -> bool:

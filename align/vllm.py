@@ -20,8 +20,10 @@ from trl.generation.vllm_generation import VLLMGeneration
 from .batch import Batch
 from .sampling import Draw, Sampling
 from .scratch import can_merge, plain
-from .support import language_model, refuse_generator
+from .support import cannot_draw, language_model, refuse_generator
 from .vllm_options import VLLMOptions
+
+IN_MEMORY = "it loads the model by its hub id or folder, and this one was made in memory"
 
 
 class VLLM:
@@ -150,7 +152,7 @@ def check_weights(model: nn.Module) -> None:
     trained = any(isinstance(end, (BaseTunerLayer, AuxiliaryTrainingWrapper)) for end in ends)
     found = None
     if not inner.name_or_path:
-        found = "it loads the model by its hub id or folder, and this one was made in memory"
+        found = IN_MEMORY
     elif left:
         found = f"its weights are merged, which these layers can't be: {', '.join(sorted(left))}"
     elif get_model_conversion_mapping(inner, add_legacy=False):
@@ -158,7 +160,7 @@ def check_weights(model: nn.Module) -> None:
     elif trained and inner.config.get_text_config().tie_word_embeddings:
         found = "it ties head and embedding, and an adapter trains one of them"
     if found:
-        raise ValueError(f"vLLM can't draw samples of this policy: {found}. Set use_vllm: false.")
+        raise cannot_draw("vLLM", found, "use_vllm")
 
 
 def _at_most(longest: int | None, inner: Any) -> int | None:

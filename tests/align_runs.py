@@ -20,6 +20,8 @@ from contralign.align.copg_trainer import CoPGTrainer
 from contralign.align.cpl_config import CPLConfig
 from contralign.align.cpl_trainer import CPLTrainer
 from contralign.align.dpo_trainer import DPOTrainer
+from contralign.align.hypo_config import HyPOConfig
+from contralign.align.hypo_trainer import HyPOTrainer
 
 disable_progress_bars()
 # Each run collects garbage: what the libraries loaded is none, and takes longer than a run.
@@ -126,8 +128,12 @@ class UntoldCPL(Silent, CPLTrainer): ...
 class UntoldCoPG(Silent, CoPGTrainer): ...
 
 
+class UntoldHyPO(Silent, HyPOTrainer): ...
+
+
 CPL: dict[str, Any] = {"make": UntoldCPL, "kind": CPLConfig}
 COPG: dict[str, Any] = {"make": UntoldCoPG, "kind": CoPGConfig}
+HYPO: dict[str, Any] = {"make": UntoldHyPO, "kind": HyPOConfig}
 
 
 def trained(folder: Path | str, **others: Any) -> Any:

@@ -8,23 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from align_runs import COPG, PLAIN, Silent, Untold, learned, lines, rows, trainer
-
-from contralign.align import HyPOConfig, HyPOTrainer
+from align_runs import COPG, HYPO, PLAIN, Untold, learned, lines, rows, trainer
 
 
 def vowels(completions: list[str], **_: Any) -> list[float]:
     return [float(sum(word in "aeiou" for word in said.split())) for said in completions]
 
 
-class UntoldHyPO(Silent, HyPOTrainer): ...
-
-
 METHODS: dict[str, dict[str, Any]] = {
     "dpo": {"make": Untold},
     "copg": {**COPG, "online": True, "max_completion_length": 5, "reward": vowels},
     "copg-drawn": {**COPG, "reward": vowels},  # completions that are there already
-    "hypo": {"make": UntoldHyPO, "kind": HyPOConfig, "max_completion_length": 5, "lmbda": 0.1},
+    "hypo": {**HYPO, "max_completion_length": 5, "lmbda": 0.1},
 }
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from peft import LoraConfig, PeftConfig
 from transformers import ProcessorMixin
 
+from ..support import cannot_draw
+from ..vllm import IN_MEMORY
 from .config import MPOConfig, OnlineConfig
 
 SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
@@ -65,11 +67,11 @@ def check_second(
         )
     found = None
     if not isinstance(model, str) and not model.name_or_path:
-        found = "it loads the model by its hub id or folder, and this one was made in memory"
+        found = IN_MEMORY
     elif quantized or not (adapter is None or isinstance(adapter, LoraConfig)):
         found = "it gets weights with LoRA merged into them, and these aren't"
     if args.use_vllm and found:
-        raise ValueError(f"stage2: vLLM can't draw samples of this policy: {found}. Leave it out.")
+        raise cannot_draw("stage2: vLLM", found, "use_vllm")
 
 
 def check_adapter(adapter: PeftConfig | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..measured import Measured
 from ..record import Record, all_settings, settings, write_settings
 from ..rewards import Reward
 from ..stop import FiniteGuard, TrainingError
+from ..vllm import check_weights, merged_weights
 from .config import MPOConfig, OnlineConfig
 from .prompts import Judge, Prompts
 
@@ -105,7 +107,7 @@ class OnlineTrainer(Kept, trl.RLOOTrainer):
         self.guard = FiniteGuard(Path(args.output_dir), tokenizer.decode)
         self._scored: list[Tensor] | None = None
         if args.use_vllm:
-            _check_weights(policy)
+            check_weights(policy)
         if args.use_transformers_continuous_batching:
             check_continuous(policy)
         super().__init__(
@@ -118,7 +120,8 @@ class OnlineTrainer(Kept, trl.RLOOTrainer):
         )
         _same_precision(policy)
         if args.use_vllm:
-            _merge_in_scratch(self.vllm_generation, policy)
+            # TRL would merge into the policy's own weights, which are the reference's too.
+            self.vllm_generation._iter_named_params = partial(merged_weights, policy)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
         """Train; see transformers."""
@@ -252,17 +255,3 @@ def _same_precision(policy: Any) -> None:
         copy = frozen.get(name.replace(".default.", f".{FROZEN}."))
         if copy is not None and copy is not trained:
             copy.data = trained.data.clone()
-
-
-def _check_weights(policy: Any) -> None:
-    # With vllm installed it is slow to import.
-    from ..vllm import check_weights
-
-    check_weights(policy)
-
-
-def _merge_in_scratch(engine: Any, policy: Any) -> None:
-    """Let TRL's engine read merged weights that aren't the policy's own, which is the reference."""
-    from ..vllm import merged_weights
-
-    engine._iter_named_params = lambda: merged_weights(policy)

@@ -38,15 +38,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "push_to_hub",
     ),
 }
+DRAWN = (
+    *("max_completion_length", "temperature", "refresh_every"),
+    *("use_transformers_continuous_batching", "use_vllm", "vllm_mode"),
+)
 # Keys of one method alone -> their group.
 OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "cpl": {"loss": ("alpha", "gamma", "lmbda", "kl", "average", "bc_coeff", "bc_steps")},
     "copg": {
         "data": ("reward_model_name_or_path", "reward_funcs", "reward_column"),
-        "loss": (
-            *("online", "num_generations", "max_completion_length", "temperature"),
-            *("refresh_every", "use_transformers_continuous_batching", "use_vllm", "vllm_mode"),
-        ),
+        "loss": ("online", "num_generations", *DRAWN),
     },
     "mpo": {
         "data": ("reward_model_name_or_path", "reward_funcs"),
@@ -54,11 +55,7 @@ OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "dcd": {"loss": ("variant",)},
     "hypo": {
-        "loss": (
-            *("lmbda", "baseline", "num_generations", "online_prompts"),
-            *("max_completion_length", "temperature", "refresh_every"),
-            *("use_transformers_continuous_batching", "use_vllm", "vllm_mode"),
-        ),
+        "loss": ("lmbda", "baseline", "num_generations", "online_prompts", *DRAWN),
     },
     "reward": {"loss": ("center_rewards_coefficient",)},
 }

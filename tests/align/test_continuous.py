@@ -11,29 +11,17 @@ import pytest
 import torch
 from align_models import HEADED, MODELS, UNPACKABLE, made, ragged
 from align_policies import policy
-from align_runs import PLAIN, Silent, UntoldCoPG, agree, logged, rows, trained, trainer
+from align_runs import HYPO, PLAIN, agree, logged, rows, trained, trainer
+from align_two import METHODS
 from align_vlms import tiny_llava
 from peft import PromptTuningConfig, get_peft_model
 from transformers import ContinuousBatchingConfig, Gemma3ForCausalLM, Gemma3TextConfig
 
-from contralign.align import CoPGConfig, HyPOConfig, HyPOTrainer
 from contralign.align import continuous as module
 from contralign.align.batch import Batch
 from contralign.align.continuous import KeyedNoise, check_continuous, continuous
 from contralign.align.sampling import Sampling
 
-
-class UntoldHyPO(Silent, HyPOTrainer): ...
-
-
-def vowels(completions: list[str], **_: Any) -> list[float]:
-    return [float(sum(word in "aeiou" for word in said.split())) for said in completions]
-
-
-METHODS: dict[str, Any] = {
-    "hypo": (UntoldHyPO, HyPOConfig, {"lmbda": 0.3}),
-    "copg": (UntoldCoPG, CoPGConfig, {"online": True, "reward": vowels}),
-}
 PROMPTS = ragged()
 DRAW = Sampling(k=3, longest=20, temperature=1.0, stops=(2, 10, 11), pad=0, seed=3)
 
@@ -165,14 +153,10 @@ def test_the_place_in_the_noise() -> None:
 @pytest.mark.parametrize("lora", [True, False])
 @pytest.mark.parametrize("method", ["hypo", "copg"])
 def test_a_run_is_that_with_generate(tmp_path: Path, method: str, lora: bool) -> None:
-    make, kind, own = METHODS[method]
     options = {
-        "make": make,
-        "kind": kind,
-        "lora": lora,
-        **own,
+        **METHODS[method],
         **PLAIN,
-        "max_completion_length": 5,
+        "lora": lora,
         "num_generations": 3,
         "train_dataset": rows(16),
         "eval_dataset": rows(4, seed=1),
@@ -192,8 +176,7 @@ def test_a_run_refuses_what_cannot_read_pages(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="BloomForCausalLM has attention of its own"):
         trainer(
             tmp_path,
-            make=UntoldHyPO,
-            kind=HyPOConfig,
+            **HYPO,
             model=model,
             lora=False,
             max_completion_length=5,

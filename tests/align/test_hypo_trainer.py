@@ -7,19 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from align_runs import PLAIN, Silent, Untold, agree, learned, lines, logged, rows, trained, trainer
+from align_runs import HYPO, PLAIN, Untold, agree, learned, lines, logged, rows, trained, trainer
 from transformers.utils import logging
 
-from contralign.align import Batch, HyPOConfig, HyPOTrainer
+from contralign.align import Batch
 from contralign.align.hypo_trainer import with_samples
 
-
-class UntoldHyPO(Silent, HyPOTrainer): ...
-
-
-HYPO: dict[str, Any] = {
-    "make": UntoldHyPO,
-    "kind": HyPOConfig,
+DRAWN: dict[str, Any] = {
+    **HYPO,
     "max_completion_length": 5,
     "num_generations": 3,
     "per_device_train_batch_size": 8,
@@ -31,7 +26,7 @@ DPO: dict[str, Any] = {"make": Untold, "per_device_train_batch_size": 8}
 def test_without_lambda_it_is_dpo(tmp_path: Path, lora: bool) -> None:
     given = {"train_dataset": rows(20), "eval_dataset": rows(6, seed=1), "lora": lora}
     given |= {"eval_strategy": "epoch", "num_train_epochs": 2}
-    options = {"make": UntoldHyPO, "kind": HyPOConfig, "lmbda": 0.0}
+    options = {**HYPO, "lmbda": 0.0}
     run = trained(tmp_path / "hypo", **{**DPO, **given, **options})
     dpo = trained(tmp_path / "dpo", **DPO, **given)
     assert torch.equal(learned(run), learned(dpo))
@@ -39,7 +34,7 @@ def test_without_lambda_it_is_dpo(tmp_path: Path, lora: bool) -> None:
 
 
 def test_pair_and_samples_are_scored_in_one_row(tmp_path: Path) -> None:
-    run = trainer(tmp_path, **HYPO, train_dataset=rows(8), lmbda=0.3, temperature=0.7)
+    run = trainer(tmp_path, **DRAWN, train_dataset=rows(8), lmbda=0.3, temperature=0.7)
     inputs = run.data_collator([run.train_dataset[i] for i in range(8)])
     run._sample(inputs, "update 0")
     whole = with_samples(inputs["batch"], inputs["samples"], 1)
@@ -59,7 +54,7 @@ def test_pair_and_samples_are_scored_in_one_row(tmp_path: Path) -> None:
 def test_the_first_update_is_dpos(tmp_path: Path) -> None:
     # Policy and reference are the same: the KL and its gradient are 0.
     given = {"train_dataset": rows(8), **PLAIN}
-    run = trained(tmp_path / "hypo", **HYPO, **given, lmbda=5.0)
+    run = trained(tmp_path / "hypo", **DRAWN, **given, lmbda=5.0)
     assert logged(run, "samples/kl") == [0]
     assert logged(run, "kl") == [0]
     assert torch.allclose(learned(run), learned(trained(tmp_path / "dpo", **DPO, **given)))
@@ -68,7 +63,7 @@ def test_the_first_update_is_dpos(tmp_path: Path) -> None:
 def test_lambda_holds_the_policy_to_the_reference(tmp_path: Path) -> None:
     def ended(folder: str, **options: Any) -> Any:
         given = {"num_train_epochs": 40, "learning_rate": 2e-2, "logging_steps": 10}
-        return trained(tmp_path / folder, **HYPO, **given, train_dataset=rows(8), **options)
+        return trained(tmp_path / folder, **DRAWN, **given, train_dataset=rows(8), **options)
 
     # So little of it that it's DPO, whose samples are measured.
     loose, held = ended("loose", lmbda=1e-9), ended("held", lmbda=0.5)
@@ -88,15 +83,15 @@ def test_a_run_does_not_depend_on_its_micro_batches(tmp_path: Path, baseline: st
         **PLAIN,
         "learning_rate": 1e-2,
     }
-    whole = trained(tmp_path, **{**HYPO, **given})
+    whole = trained(tmp_path, **{**DRAWN, **given})
     parts = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
     other = {"per_device_eval_batch_size": 2, "gradient_checkpointing": True}
-    agree(trained(tmp_path, **{**HYPO, **given, **parts, **other}), whole)
+    agree(trained(tmp_path, **{**DRAWN, **given, **parts, **other}), whole)
     assert logged(whole, "samples/kl")[-1] != 0
 
 
 def test_some_prompts_stand_for_all(tmp_path: Path) -> None:
-    run = trainer(tmp_path, **HYPO, train_dataset=rows(8), lmbda=0.4, online_prompts=2)
+    run = trainer(tmp_path, **DRAWN, train_dataset=rows(8), lmbda=0.4, online_prompts=2)
     with torch.no_grad():
         for p in (p for p in run.model.parameters() if p.requires_grad):
             p.normal_(std=0.3)
@@ -117,7 +112,7 @@ def test_some_prompts_stand_for_all(tmp_path: Path) -> None:
 
 def test_a_run_is_resumed(tmp_path: Path) -> None:
     saved = {"save_strategy": "steps", "save_steps": 1, "num_train_epochs": 2, "lmbda": 0.3}
-    given = {**HYPO, **saved, "train_dataset": rows(16)}
+    given = {**DRAWN, **saved, "train_dataset": rows(16)}
     unbroken = trained(tmp_path, **given)
     run = trainer(tmp_path, **given)
     run.train(str(tmp_path / "checkpoint-3"))
@@ -126,7 +121,7 @@ def test_a_run_is_resumed(tmp_path: Path) -> None:
 
 
 def test_evaluations_draw_the_same_noise(tmp_path: Path) -> None:
-    run = trainer(tmp_path, **HYPO, eval_dataset=rows(10, seed=1))
+    run = trainer(tmp_path, **DRAWN, eval_dataset=rows(10, seed=1))
     first, second = run.evaluate(), run.evaluate()
     assert first["eval_samples/length"] == second["eval_samples/length"]
     assert first["eval_samples/kl"] == first["eval_kl"] == 0
@@ -136,7 +131,7 @@ def test_texts_without_an_end_are_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(logging.get_logger("contralign"), "propagate", True)
-    given = {**HYPO, "max_completion_length": 1, "per_device_train_batch_size": 2}
+    given = {**DRAWN, "max_completion_length": 1, "per_device_train_batch_size": 2}
     trained(tmp_path, **given, train_dataset=rows(14), num_train_epochs=2, seed=5)
     told = "no sample of the first 5 updates came to an end within max_completion_length 1"
     assert caplog.text.count(told) == 1
@@ -144,7 +139,7 @@ def test_texts_without_an_end_are_told_of(
 
 def test_a_prompt_leaves_room_for_samples(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="prompt-too-long"):
-        trainer(tmp_path, **HYPO, max_length=7)
+        trainer(tmp_path, **DRAWN, max_length=7)
 
 
 def test_samples_stand_behind_the_pair() -> None:

@@ -9,26 +9,22 @@ import pytest
 import torch
 from align_models import MODELS, made, ragged
 from align_policies import moved, policy
-from align_runs import Silent, learned, logged, rows, trained, trainer
+from align_runs import HYPO, UntoldHyPO, learned, logged, rows, trained, trainer
 from align_vlms import tiny_llava
 from eval_doubles import tiny_llama, tiny_tokenizer
 from peft import LoHaConfig, PromptTuningConfig, get_peft_model
 from trl.generation import vllm_generation
 from vllm_double import LLM, vllm
 
-from contralign.align import CoPGConfig, HyPOConfig, HyPOTrainer
+from contralign.align import CoPGConfig, HyPOConfig
 from contralign.align.support import refuse_generator
 from contralign.align.vllm import check_weights, merged_weights
 
 assert vllm
 
 
-class UntoldHyPO(Silent, HyPOTrainer): ...
-
-
-HYPO: dict[str, Any] = {
-    "make": UntoldHyPO,
-    "kind": HyPOConfig,
+DRAWN: dict[str, Any] = {
+    **HYPO,
     "lmbda": 0.3,
     "max_completion_length": 5,
     "num_generations": 2,
@@ -90,7 +86,7 @@ def test_it_draws_from_the_policy_of_each_update(
             assert list(inputs["samples"].flat) == drawn
             seen.append(policy)
 
-    options = {**HYPO, "make": Watched, "model": folder, "train_dataset": rows(8), **given}
+    options = {**DRAWN, "make": Watched, "model": folder, "train_dataset": rows(8), **given}
     run = trained(tmp_path / "run", **options)
     (engine,) = vllm.made
     assert [call == "load" for call in engine.calls] == ([True] + [False] * 8) * 2
@@ -107,7 +103,7 @@ def test_it_lags_as_asked_and_evaluations_see_the_policy(
     tmp_path: Path, folder: str, vllm: type[LLM]
 ) -> None:
     given = {"refresh_every": 2, "eval_dataset": rows(2), "eval_strategy": "steps", "eval_steps": 4}
-    options = {**HYPO, "model": folder, "train_dataset": rows(16), **given}
+    options = {**DRAWN, "model": folder, "train_dataset": rows(16), **given}
     run = trained(tmp_path / "run", **options)
     assert logged(run, "samples/lag") == [0, 1, 0, 1]
     # At updates 0 and 2, and for the evaluation after update 4.
@@ -117,14 +113,14 @@ def test_it_lags_as_asked_and_evaluations_see_the_policy(
 
 
 def test_asleep_it_gets_its_weights_anew(tmp_path: Path, folder: str, vllm: type[LLM]) -> None:
-    options = {**HYPO, "model": folder, "train_dataset": rows(8), "vllm_enable_sleep_mode": True}
+    options = {**DRAWN, "model": folder, "train_dataset": rows(8), "vllm_enable_sleep_mode": True}
     run = trained(tmp_path / "run", **options)
     assert vllm.made[0].calls[:4] == ["sleep", "wake", "load", "wake"]
     assert learned(run).isfinite().all()
 
 
 def test_samples_end_at_the_policys_stops(tmp_path: Path, folder: str, vllm: type[LLM]) -> None:
-    run = trainer(tmp_path / "run", **HYPO, model=folder, train_dataset=rows(8))
+    run = trainer(tmp_path / "run", **DRAWN, model=folder, train_dataset=rows(8))
     inputs = run.data_collator([run.train_dataset[i] for i in range(8)])
     run._sample(inputs, "update 0")
     stop = run.processing_class.eos_token_id
@@ -166,7 +162,7 @@ def test_evaluations_see_the_best_model(tmp_path: Path, folder: str, vllm: type[
     best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "eval_steps": 1}
     steps = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", **best}
     data = {"train_dataset": rows(16), "eval_dataset": rows(4), "learning_rate": 0.5}
-    run = trained(tmp_path / "run", **{**HYPO, "model": folder, **steps, **data})
+    run = trained(tmp_path / "run", **{**DRAWN, "model": folder, **steps, **data})
     assert run.state.best_global_step < run.state.global_step
     run.evaluate()
     own = dict(vllm.made[0].model.named_parameters())
@@ -182,7 +178,7 @@ def test_options_reach_the_engine(tmp_path: Path, folder: str, vllm: type[LLM]) 
             return super().generate(*given, **named)
 
     vllm_generation.LLM = Watched
-    options = {**HYPO, "model": folder, "train_dataset": rows(4), "bf16": True}
+    options = {**DRAWN, "model": folder, "train_dataset": rows(4), "bf16": True}
     run = trainer(tmp_path / "run", **options, max_length=2000, trust_remote_code=True)
     inputs = run.data_collator([run.train_dataset[i] for i in range(4)])
     run._sample(inputs, "update 0")
@@ -199,7 +195,7 @@ def test_a_failed_update_leaves_no_lag(tmp_path: Path, folder: str, vllm: type[L
                 raise KeyError(moment)
             super()._sample(inputs, moment)
 
-    options = {**HYPO, "make": Failing, "model": folder, "refresh_every": 2}
+    options = {**DRAWN, "make": Failing, "model": folder, "refresh_every": 2}
     run = trainer(tmp_path / "run", **options, train_dataset=rows(8))
     with pytest.raises(KeyError):
         run.train()

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
-from safetensors.torch import load_file
 from train_runs import exit_code, hollow, pairs, train, words, written
 
 from contralign.eval.scenes import Optics, World
@@ -116,63 +114,54 @@ def test_killed_in_each_stage_it_goes_on(
 ) -> None:
     """20 pairs are one call of the reward; then comes one for each update of stage 2.
 
-    Memory lies elsewhere in another process, so that sums may differ in their last bit.
+    The unbroken run has a process of its own too: in this one sums differ in their last bit.
     """
-    saved = {
+    output, whole = tmp_path / "out", tmp_path / "whole"
+    given = {
         **SHORT,
         "config": config,
         "reward_funcs": f"{judges}.killed",
         "save_strategy": "steps",
         "save_steps": 1,
+        "model_name_or_path": model_folder,
+        "dataset_name": pairs(tmp_path),
+        "max_steps": 2,
+        "logging_steps": 1,
+        "warmup_steps": 0,
+        "learning_rate": 1e-2,
+        "eval_strategy": "no",
+        "use_cpu": True,
     }
-    data = pairs(tmp_path)
-    assert train(model_folder, data, tmp_path / "whole", "mpo", **saved) == 0
-    (tmp_path / "calls").unlink()
-    output = tmp_path / "out"
-    typed = words(
-        {
-            "config": config,
-            "model_name_or_path": model_folder,
-            "dataset_name": data,
-            "output_dir": output,
-            "max_steps": 2,
-            "logging_steps": 1,
-            "warmup_steps": 0,
-            "learning_rate": 1e-2,
-            "eval_strategy": "no",
-            "use_cpu": True,
-            **saved,
-        },
-        "mpo",
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(tmp_path)])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([*sys.path, str(tmp_path)]),
+        "OMP_NUM_THREADS": "1",
+    }
 
-    def start(*more: str) -> int:
+    def start(folder: Path, *more: str) -> int:
+        typed = words({**given, "output_dir": folder}, "mpo")
         command = [sys.executable, "-m", "contralign", *typed, *more]
         return subprocess.run(command, env=environment, check=False).returncode
 
+    assert start(whole) == 0
+    (tmp_path / "calls").unlink()
     resume = ("--resume_from_checkpoint", "true")
     (tmp_path / "kill-at").write_text("1")
-    assert start() == -9
+    assert start(output) == -9
     assert not (output / "stage1").exists()
     (tmp_path / "kill-at").unlink()
     (tmp_path / "kill-in-stage-1").touch()
-    assert start(*resume) == -9
+    assert start(output, *resume) == -9
     assert [at.name for at in (output / "stage1").glob("checkpoint-*")] == ["checkpoint-1"]
     (tmp_path / "kill-in-stage-1").unlink()
     (tmp_path / "kill-at").write_text("4")
-    assert start(*resume) == -9
+    assert start(output, *resume) == -9
     assert [at.name for at in (output / "stage2").glob("checkpoint-*")] == ["checkpoint-1"]
     (tmp_path / "kill-at").unlink()
-    assert start(*resume) == 0
-    for name in ("scores.jsonl", "split.json"):
-        assert (output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    for place in ("stage1", "."):
-        one, other = (
-            load_file(at / place / "adapter_model.safetensors")
-            for at in (output, tmp_path / "whole")
-        )
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    assert start(output, *resume) == 0
+    weights = "adapter_model.safetensors"
+    for name in ("scores.jsonl", "split.json", f"stage1/{weights}", weights):
+        assert (output / name).read_bytes() == (whole / name).read_bytes()
 
 
 @pytest.mark.slow
