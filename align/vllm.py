@@ -110,7 +110,28 @@ class VLLM:
 
 
 class MergedGeneration(VLLMGeneration):
-    """TRL's engine, which reads `merged_weights`."""
+    """TRL's engine, which reads `merged_weights`.
+
+    Where TRL sets one tensor after the other, vLLM reloads them, so that it can pack them again as
+    its kernels want them: on a CPU the tensors it loaded are gone.
+    """
+
+    @classmethod
+    def take(cls, engine: VLLMGeneration, model: Any) -> None:
+        """Make one of an engine that TRL has started, on the policy, not wrapped."""
+        engine.__class__, engine.model = cls, model
+
+    def sync_weights(self) -> None:
+        """Give the engine the policy's weights."""
+        if self.mode == "server":
+            super().sync_weights()
+            return
+        if self.enable_sleep_mode:
+            self.llm.wake_up(tags=["weights"])
+            self._llm_weights_sleeping = False
+        weights = {"weights_iterator": self._iter_named_params()}
+        self.llm.collective_rpc("reload_weights", kwargs=weights)
+        self.llm.reset_prefix_cache()
 
     def _iter_named_params(self) -> Iterator[tuple[str, Tensor]]:
         yield from merged_weights(self.model)

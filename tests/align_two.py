@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from align_runs import COPG, HYPO, PLAIN, Untold, learned, lines, rows, trainer
+
+
+def free_port() -> str:
+    """A port that nothing listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
 
 
 def vowels(completions: list[str], **_: Any) -> list[float]:

@@ -1,4 +1,4 @@
-"""What TRL calls of vLLM, on a transformers model: vLLM itself needs a GPU, and none is here."""
+"""What is called of vLLM, on a transformers model: vLLM itself is no dependency."""
 
 from __future__ import annotations
 
@@ -31,15 +31,12 @@ class LLM:
     def __init__(self, *, model: str, **given: Any) -> None:
         self.model: Any = AutoModelForCausalLM.from_pretrained(model).eval()
         self.given, self.calls = given, []
-        runner = SimpleNamespace(model=SimpleNamespace(load_weights=self._load))
-        worker = SimpleNamespace(model_runner=runner)
-        executor = SimpleNamespace(driver_worker=worker)
-        self.llm_engine = SimpleNamespace(model_executor=executor)
         self.made.append(self)
 
-    def _load(self, named: list[tuple[str, torch.Tensor]]) -> None:
+    def collective_rpc(self, method: str, kwargs: dict[str, Any]) -> None:
+        assert method == "reload_weights"
         own = dict(self.model.named_parameters())
-        for name, value in named:
+        for name, value in kwargs["weights_iterator"]:
             own[name].data.copy_(value)
 
     def reset_prefix_cache(self) -> None:

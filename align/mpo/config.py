@@ -23,7 +23,7 @@ from ..config import (
 )
 from ..record import settings
 from ..refusals import unknown
-from ..vllm_options import check_installed
+from ..vllm_options import check_usable
 from .files import FIRST, SECOND
 from .split import Negative, Rule
 
@@ -86,7 +86,7 @@ class OnlineConfig(trl.RLOOConfig):
                 "it out."
             )
         if self.use_vllm:
-            check_installed()
+            check_usable(self.vllm_mode)
         choose_precision(self)
         half = "bf16" if self.bf16 else "fp16" if self.fp16 else None
         if self.use_transformers_continuous_batching and half:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from ..measured import Measured
 from ..record import Record, all_settings, settings, write_settings
 from ..rewards import Reward
 from ..stop import FiniteGuard, TrainingError
-from ..vllm import check_weights, merged_weights
+from ..vllm import MergedGeneration, check_weights
 from .config import MPOConfig, OnlineConfig
 from .prompts import Judge, Prompts
 
@@ -121,7 +120,7 @@ class OnlineTrainer(Kept, trl.RLOOTrainer):
         _same_precision(policy)
         if args.use_vllm:
             # TRL would merge into the policy's own weights, which are the reference's too.
-            self.vllm_generation._iter_named_params = partial(merged_weights, policy)
+            MergedGeneration.take(self.vllm_generation, policy)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
         """Train; see transformers."""

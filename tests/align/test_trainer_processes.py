@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from align_runs import learned, lines, same_lines
-from align_two import course
+from align_two import course, free_port
 
 TESTS = Path(__file__).parents[1]
 SCRIPT = TESTS / "align_two.py"
@@ -59,12 +58,6 @@ def environment(folder: Path, **others: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         **others,
     }
-
-
-def free_port() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])
 
 
 def ended(processes: list[subprocess.Popen[bytes]], seconds: float = 600) -> list[int | None]:

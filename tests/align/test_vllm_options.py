@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from trl import import_utils
 
-from contralign.align import CoPGConfig, HyPOConfig
-from contralign.align.vllm_options import check_installed
+from contralign.align import CoPGConfig, HyPOConfig, vllm_options
+from contralign.align.vllm_options import check_usable
 
 
 def test_none(tmp_path: Path) -> None:
@@ -26,11 +26,16 @@ def test_its_version(monkeypatch: pytest.MonkeyPatch, version: str, supported: b
 
     monkeypatch.setattr(import_utils, "_is_package_available", available)
     if supported:
-        check_installed()
+        check_usable("colocate")
+        monkeypatch.setattr(vllm_options, "has_cuda", lambda: False)
+        with pytest.raises(ValueError, match=r"by NCCL, .* got vllm_mode: server\. Set .*colocate"):
+            check_usable("server")
+        monkeypatch.setattr(vllm_options, "has_cuda", lambda: True)
+        check_usable("server")
         return
     told = rf"isn't one that TRL supports: .* You have version {version} .*leave use_vllm out"
     with pytest.raises(ValueError, match=told):
-        check_installed()
+        check_usable("colocate")
 
 
 def test_offline_it_says_nothing(tmp_path: Path) -> None:
