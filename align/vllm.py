@@ -112,8 +112,8 @@ class VLLM:
 class MergedGeneration(VLLMGeneration):
     """TRL's engine, which reads `merged_weights`.
 
-    Where TRL sets one tensor after the other, vLLM reloads them, so that it can pack them again as
-    its kernels want them: on a CPU the tensors it loaded are gone.
+    TRL writes one tensor after the other into those that vLLM loaded. Here vLLM reloads all, and
+    packs them again as its kernels want: on a CPU those that it loaded are gone.
     """
 
     @classmethod
