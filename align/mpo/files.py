@@ -70,7 +70,7 @@ def write_split(
 ) -> None:
     """Write both sides as rows for `contralign train`, then the numbers and the picture.
 
-    What is there of the same split stays.
+    What is there of the same split stays, and what is missing of it is written again.
 
     Args:
         folder: Of the run.
@@ -82,14 +82,16 @@ def write_split(
     Raises:
         ValueError: A stage was trained on another split.
     """
-    told = {**made.summary(), **rule}
+    sides = json.dumps([made.easy, made.difficult, made.flipped, [list(s) for s in scores]])
+    told = {**made.summary(), **rule, "digest": sha256(sides.encode()).hexdigest()[:16]}
     file = folder / SPLIT
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = list(differences(before, told))
-        if not changed:
+        if not changed and all((folder / name).exists() for name in (EASY, DIFFICULT, PICTURE)):
             return
-        if trained := [name for name in (FIRST, SECOND) if (folder / name).exists()]:
+        trained = [name for name in (FIRST, SECOND) if (folder / name).exists()]
+        if changed and trained:
             raise ValueError(
                 f"{folder / trained[0]} is of another split: {'; '.join(changed)}. Resume with the "
                 f"settings it had; or delete {' and '.join(trained)} to train on the new split."

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isclose
 from typing import Any, Literal
 
 import numpy as np
@@ -119,7 +120,9 @@ def split(found: Sequence[float], rule: Rule) -> Split:
     flipped = negative if rule.negative == "flip" else []
     left_out, turned = set(dropped), set(flipped)
     kept = {i: -gap if i in turned else gap for i, gap in enumerate(found) if i not in left_out}
-    gamma = _gamma(list(kept.values()), rule)
+    asked = _gamma(list(kept.values()), rule)
+    # A gap of gamma is easy, however a difference of scores is rounded.
+    gamma = min([asked, *(gap for gap in kept.values() if isclose(gap, asked, rel_tol=1e-9))])
     # A tie, or a negative gap that is left, is difficult.
     easy = [i for i, gap in kept.items() if gap >= gamma and gap > 0]
     chosen = set(easy)

@@ -207,6 +207,12 @@ def test_refuses_pictures() -> None:
         refuse_generator(tiny_llava()[0], "vLLM", "use_vllm")
 
 
+def test_its_options_are_refused_without_it(tmp_path: Path) -> None:
+    told = "vllm_mode is of vLLM, got 'server' with use_vllm: false"
+    with pytest.raises(ValueError, match=told):
+        HyPOConfig(str(tmp_path), use_cpu=True, vllm_mode="server")
+
+
 @pytest.mark.parametrize("kind", [HyPOConfig, CoPGConfig])
 @pytest.mark.parametrize(
     ("given", "told"),

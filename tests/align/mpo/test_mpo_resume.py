@@ -147,6 +147,24 @@ def test_another_run_is_refused(
         mpo(tmp_path, lora=lora, **{**SAVED, **given}).train(True)
 
 
+def test_other_scores_of_the_same_sizes_are_refused(unbroken: Any, tmp_path: Path) -> None:
+    lora = copied(unbroken, tmp_path)
+    file = tmp_path / "scores.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[0]["scores"] = [score + 1 for score in lines[0]["scores"]]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ValueError, match="stage1 is of another split: digest was"):
+        mpo(tmp_path, lora=lora, **SAVED).train(True)
+
+
+def test_a_lost_side_is_written_again(unbroken: Any, tmp_path: Path) -> None:
+    lora = copied(unbroken, tmp_path)
+    before = (tmp_path / "difficult.jsonl").read_text()
+    (tmp_path / "difficult.jsonl").unlink()
+    mpo(tmp_path, lora=lora, **SAVED).train(True)
+    assert (tmp_path / "difficult.jsonl").read_text() == before
+
+
 def test_other_weights_than_those_of_stage_1_are_refused(unbroken: Any, tmp_path: Path) -> None:
     lora = copied(unbroken, tmp_path)
     (file,) = (tmp_path / "stage1").glob("*model.safetensors")

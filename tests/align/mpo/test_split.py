@@ -51,6 +51,14 @@ def test_a_gap_is_chosen_less_rejected() -> None:
     assert gaps([[1.5, 1.0], [0.0, 2.0]]) == [0.5, -2.0]
 
 
+def test_a_gap_of_gamma_is_easy_however_it_is_rounded() -> None:
+    found = gaps([(1.0, 0.8), (0.9, 0.5), (0.3, 0.2), (0.0, 0.0)])
+    assert found[0] < 0.2
+    made = split(found, Rule(gamma=0.2))
+    assert (made.easy, made.difficult) == ([0, 1], [2, 3])
+    assert split(found, Rule(gamma=0.2001)).easy == [1]
+
+
 def test_what_is_told() -> None:
     told = split(GAPS, Rule(gamma=1.0, negative="drop")).summary()
     assert told["negative_share"] == pytest.approx(2 / 6)
