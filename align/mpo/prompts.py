@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets import Dataset
@@ -146,16 +146,14 @@ def fitting_prompts(
                 f"stage 2 can't pass {name} of a row to the chat template, and difficult.jsonl has "
                 "some. Leave the column out."
             )
-    longest = online.max_completion_length
-    room = None if config.max_length is None else config.max_length - longest + 1
     fitting, _ = prepare(
         rows,
         processor,
-        room,
+        config.max_length,
         config.on_problem,
-        name="the difficult data (max_length less max_completion_length)",
+        name="the difficult data",
         num_proc=config.dataset_num_proc,
-        needs=PROMPTS,
+        needs=replace(PROMPTS, room=online.max_completion_length),
     )
     needed = online.generation_batch_size // online.num_generations
     if len(fitting) < needed:

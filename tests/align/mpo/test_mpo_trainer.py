@@ -23,7 +23,7 @@ from contralign.align.data import load
 from contralign.align.mpo.checks import check_adapter, check_second, check_whole
 from contralign.align.mpo.config import MPOConfig
 from contralign.align.mpo.files import weights_digest
-from contralign.align.mpo.prompts import unfitting
+from contralign.align.mpo.prompts import fitting_prompts, unfitting
 from contralign.align.mpo.stage2 import OnlineTrainer, check_same
 from contralign.align.rewards import ColumnReward
 
@@ -244,6 +244,27 @@ def test_an_adapter_is_named_whatever_the_order_of_its_layers(tmp_path: Path) ->
         (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
         names.append(weights_digest(tmp_path))
     assert names[0] == names[1] != names[2]
+
+
+def fitting(folder: Path, longest: int, on_problem: str = "drop") -> int:
+    """How many of 8 prompts, of 3 to 6 tokens, stage 2 can sample for."""
+    small = {"num_generations": 2, "per_device_train_batch_size": 2}
+    whole = MPOConfig(
+        str(folder),
+        use_cpu=True,
+        max_length=12,
+        on_problem=on_problem,
+        stage2={"max_completion_length": longest, **small},
+    )
+    return len(fitting_prompts(rows(8), tiny_tokenizer(), whole, whole.second(folder)))
+
+
+def test_prompts_need_room_for_a_sample(tmp_path: Path) -> None:
+    assert [fitting(tmp_path, longest) for longest in (5, 6, 8, 9)] == [8, 8, 4, 2]
+    with pytest.raises(ValueError, match="no row to train on, of 8: prompt-too-long 8"):
+        fitting(tmp_path, 11)
+    with pytest.raises(ValueError, match=r"it has \d tokens, max_length is 12, a sample's 9"):
+        fitting(tmp_path, 9, "error")
 
 
 def test_the_card_tells_of_prompts_without_room() -> None:
