@@ -63,11 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         _raise_if_debugging(error)
-        return complain(str(error) or type(error).__name__, 1)
+        return complain(_told(error), 1)
     except ValueError as error:
         _raise_if_debugging(error)
         return complain(str(error), 2)
     return 0
+
+
+def _told(error: OSError) -> str:
+    if not (error.strerror and error.filename):
+        return str(error) or type(error).__name__
+    way_out = " Check its spelling." if isinstance(error, FileNotFoundError) else ""
+    return f"{error.filename}: {error.strerror}.{way_out}"
 
 
 def build_parser() -> Parser:

@@ -56,7 +56,8 @@ def test_prints_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("error", "code", "line"),
     [
         (ValueError("alpha must\n  be positive"), 2, "alpha must be positive"),
-        (FileNotFoundError(2, "No such file", "x"), 1, "[Errno 2] No such file: 'x'"),
+        (FileNotFoundError(2, "No such file", "x"), 1, "x: No such file. Check its spelling."),
+        (PermissionError(13, "Permission denied", "x"), 1, "x: Permission denied."),
         (OSError(), 1, "OSError"),
     ],
 )
