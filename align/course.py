@@ -30,6 +30,7 @@ CONTENT = ("dataset", "test_split_size", "streaming")
 SHARES = ("per_device_train_batch_size", "gradient_accumulation_steps")
 LENGTH = ("max_steps", "num_train_epochs")
 HELD_OUT = "held-out data"
+ANOTHER = "start another run, in another output_dir, from the model that this one made"
 # The learning rate of an update doesn't depend on how many there are.
 STEADY = ("constant", "constant_with_warmup")
 
@@ -68,13 +69,16 @@ def digest(rows: Any) -> str | None:
     return found.hexdigest()[:16]
 
 
-def refuse_another(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def refuse_another(
+    folder: Path, then: Mapping[str, Any], now: Mapping[str, Any], way_out: str = ANOTHER
+) -> None:
     """Refuse to go on with what would be another run.
 
     Args:
         folder: The checkpoint.
         then: What decided its run's course.
         now: What would decide it.
+        way_out: What else than to resume.
 
     Raises:
         ValueError: Names what differs, and the way out.
@@ -86,5 +90,5 @@ def refuse_another(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]
     if changed := list(differences(before, after)):
         raise ValueError(
             f"{folder} is of a run with other settings: {'; '.join(changed)}. Resume with those it "
-            "had; or start another run, in another output_dir, from the model that this one made."
+            f"had; or {way_out}."
         )

@@ -16,7 +16,7 @@ from contralign.files import replace_text
 
 from .adapters import REFERENCE
 from .card import Card, Paper, card
-from .course import HELD_OUT, course, digest, refuse_another
+from .course import ANOTHER, HELD_OUT, course, digest, refuse_another
 from .curves import write_curves
 from .journal import Journal
 from .record import Record, all_settings, censored, write_settings
@@ -68,6 +68,7 @@ def kept_course(checkpoint: Path) -> dict[str, Any]:
 class Kept:
     """Mixed into a transformers `Trainer`."""
 
+    anew = ANOTHER
     accelerator: Any
     args: Any
     base: str
@@ -109,7 +110,7 @@ class Kept:
         if folder is None:
             refuse_used(Path(self.args.output_dir))
         else:
-            refuse_another(folder, kept_course(folder), self._course())
+            refuse_another(folder, kept_course(folder), self._course(), self.anew)
         if self.args.should_save:
             Path(self.args.output_dir).mkdir(parents=True, exist_ok=True)
             self._write_settings(Path(self.args.output_dir))

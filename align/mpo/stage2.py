@@ -29,6 +29,7 @@ from ..rewards import Reward
 from ..stop import FiniteGuard, TrainingError
 from ..vllm import MergedGeneration, check_weights
 from .config import MPOConfig, OnlineConfig
+from .files import SECOND
 from .prompts import Judge, Prompts
 
 PAPER = Paper(
@@ -81,6 +82,7 @@ class OnlineTrainer(Kept, trl.RLOOTrainer):
     """
 
     paper = PAPER
+    anew = f"delete {SECOND} to train it anew"
     _epoch = 0
     _sum, _warn = Measured._sum, Measured._warn
 

@@ -133,7 +133,10 @@ def test_a_finished_stage_1_is_used_by_another_stage_2(unbroken: Any, tmp_path: 
 CHANGED: list[tuple[dict[str, Any], str]] = [
     ({"gamma": 1.0}, "stage1 is of another split: .*gamma was"),
     ({"stage1": {"beta": 0.7}}, "stage1 was trained with other settings: .*beta was 0.1, is 0.7"),
-    ({"stage2": {"beta": 0.5}}, "is of a run with other settings: .*beta was 0.05, is 0.5"),
+    (
+        {"stage2": {"beta": 0.5}},
+        "is of a run with other settings: .*beta was 0.05, is 0.5.* delete stage2 to train it anew",
+    ),
     ({"data": rows(24, seed=1)}, "holds a run with other settings: data was"),
 ]
 
