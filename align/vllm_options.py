@@ -60,21 +60,22 @@ class VLLMOptions:
                 "vllm_gpu_memory_utilization is a share in (0, 1], got "
                 f"{self.vllm_gpu_memory_utilization}."
             )
-        check_read(self)
-        if self.use_vllm:
-            check_usable(self.vllm_mode)
+        check_use(self)
 
 
-def check_read(options: Any) -> None:
-    """Refuse options of vLLM where it isn't used.
+def check_use(options: Any) -> None:
+    """See that vLLM can be used; or, where it isn't, that no option is of it.
 
     Args:
         options: A dataclass with TRL's names.
 
     Raises:
-        ValueError: Names the first of them.
+        ValueError: With the way out.
     """
-    for spec in () if options.use_vllm else fields(options):
+    if options.use_vllm:
+        check_usable(options.vllm_mode)
+        return
+    for spec in fields(options):
         value = getattr(options, spec.name)
         if spec.name.startswith("vllm_") and value != spec.default:
             raise ValueError(

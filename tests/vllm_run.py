@@ -15,10 +15,10 @@ from typing import Any
 import torch
 import vllm_wire
 from align_runs import HYPO, LORA, rows, trained
-from eval_doubles import tiny_tokenizer
+from eval_doubles import tiny_llama, tiny_tokenizer
 from peft import LoraConfig
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 from trl.generation.vllm_client import VLLMClient
 
 from contralign.align import vllm_options
@@ -30,21 +30,8 @@ DRAWN = {"lmbda": 0.1, "max_completion_length": 5, "num_generations": 2, "temper
 
 def save_model(folder: Path) -> str:
     """A Llama with heads as vLLM wants them and spiky guesses, in a folder."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=30,
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=64,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        initializer_range=0.15,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    wide = {"hidden_size": 64, "intermediate_size": 64, "max_position_embeddings": 64}
+    tiny_llama(**wide, initializer_range=0.15).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return str(folder)
 
@@ -56,11 +43,15 @@ def logits(model: Any, prompt: list[int], said: list[int]) -> Tensor:
     return found
 
 
+def of_said(logps: Tensor, said: list[int]) -> Tensor:
+    """Nats of the tokens that were said, [L]."""
+    return logps.gather(-1, torch.tensor([said]).mT)[:, 0]
+
+
 def surprise(logits: Tensor, said: list[int]) -> list[float]:
     """How much likelier each token is than one of this policy is in the mean, in nats."""
     logps = logits.log_softmax(-1)
-    here = logps.gather(-1, torch.tensor([said]).mT)[:, 0]
-    return (here - (logps.exp() * logps).sum(-1)).tolist()
+    return (of_said(logps, said) - (logps.exp() * logps).sum(-1)).tolist()
 
 
 def drawn(run: Any, times: int) -> list[tuple[list[int], list[int]]]:
@@ -115,9 +106,8 @@ def measured(folder: Path, options: dict[str, Any]) -> dict[str, list[float]]:
         found["drawn"] += surprise(after / TEMPERATURE, said)
         found["hot"] += surprise(after, said)
         found["old"] += surprise(before / TEMPERATURE, said)
-        ids = torch.tensor([said]).mT
-        for name, given in (("policy", after), ("base", before)):
-            found[name] += given.log_softmax(-1).gather(-1, ids)[:, 0].tolist()
+        found["policy"] += of_said(after.log_softmax(-1), said).tolist()
+        found["base"] += of_said(before.log_softmax(-1), said).tolist()
         found["vllm"] += told(run._vllm._engine, prompt, said)
     return found
 

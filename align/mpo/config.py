@@ -23,7 +23,7 @@ from ..config import (
 )
 from ..record import settings
 from ..refusals import unknown
-from ..vllm_options import check_read, check_usable
+from ..vllm_options import check_use
 from .files import FIRST, SECOND
 from .split import Negative, Rule
 
@@ -85,9 +85,7 @@ class OnlineConfig(trl.RLOOConfig):
                 f"reward_weights is of several rewards, got {self.reward_weights} for one. Leave "
                 "it out."
             )
-        check_read(self)
-        if self.use_vllm:
-            check_usable(self.vllm_mode)
+        check_use(self)
         choose_precision(self)
         half = "bf16" if self.bf16 else "fp16" if self.fp16 else None
         if self.use_transformers_continuous_batching and half:

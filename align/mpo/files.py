@@ -82,8 +82,8 @@ def write_split(
     Raises:
         ValueError: A stage was trained on another split.
     """
-    sides = json.dumps([made.easy, made.difficult, made.flipped, [list(s) for s in scores]])
-    told = {**made.summary(), **rule, "digest": sha256(sides.encode()).hexdigest()[:16]}
+    digest = sha256(json.dumps([list(pair) for pair in scores]).encode()).hexdigest()[:16]
+    told = {**made.summary(), **rule, "digest": digest}
     file = folder / SPLIT
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))

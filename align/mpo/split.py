@@ -120,9 +120,7 @@ def split(found: Sequence[float], rule: Rule) -> Split:
     flipped = negative if rule.negative == "flip" else []
     left_out, turned = set(dropped), set(flipped)
     kept = {i: -gap if i in turned else gap for i, gap in enumerate(found) if i not in left_out}
-    asked = _gamma(list(kept.values()), rule)
-    # A gap of gamma is easy, however a difference of scores is rounded.
-    gamma = min([asked, *(gap for gap in kept.values() if isclose(gap, asked, rel_tol=1e-9))])
+    gamma = _gamma(list(kept.values()), rule)
     # A tie, or a negative gap that is left, is difficult.
     easy = [i for i, gap in kept.items() if gap >= gamma and gap > 0]
     chosen = set(easy)
@@ -134,9 +132,12 @@ def split(found: Sequence[float], rule: Rule) -> Split:
 
 def _gamma(kept: Sequence[float], rule: Rule) -> float:
     if rule.gamma is not None:
-        return float(rule.gamma)
-    wanted = QUANTILE if rule.quantile is None else rule.quantile
-    return float(np.quantile(kept, wanted)) if kept else 0.0
+        asked = float(rule.gamma)
+    else:
+        wanted = QUANTILE if rule.quantile is None else rule.quantile
+        asked = float(np.quantile(kept, wanted)) if kept else 0.0
+    # A gap of gamma is easy, however a difference of scores is rounded.
+    return min([asked, *(gap for gap in kept if isclose(gap, asked, rel_tol=1e-9))])
 
 
 def _check_sides(made: Split, rule: Rule) -> None:

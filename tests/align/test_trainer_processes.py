@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,9 +12,8 @@ from typing import Any
 import pytest
 import torch
 from align_runs import learned, lines, same_lines
-from align_two import course, free_port
+from align_two import TESTS, course, environment, free_port
 
-TESTS = Path(__file__).parents[1]
 SCRIPT = TESTS / "align_two.py"
 EIGHT = {"per_device_train_batch_size": 8}
 FOUR = {"per_device_train_batch_size": 4}
@@ -48,16 +46,6 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 # A correlation of rewards that are nearly 0 shows their rounding.
 TOLERANCE = {"lagging": {"tolerance": 3e-5}}
-
-
-def environment(folder: Path, **others: str) -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))),
-        "CONTRALIGN_CACHE": str(folder / "cache"),
-        "OMP_NUM_THREADS": "1",
-        **others,
-    }
 
 
 def ended(processes: list[subprocess.Popen[bytes]], seconds: float = 600) -> list[int | None]:

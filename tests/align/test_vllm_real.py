@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import vllm_run
 import vllm_wire
-from align_two import free_port
+from align_two import environment, free_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,15 +23,11 @@ pytestmark = [
 ]
 
 
-def environment(folder: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join((str(folder), *sys.path)),
-        "CONTRALIGN_CACHE": str(folder / "cache"),
-        "OMP_NUM_THREADS": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_SERVER_DEV_MODE": "1",
-    }
+def of_vllm(folder: Path) -> dict[str, str]:
+    """The environment of a process with vLLM, which finds plugins in the folder."""
+    path = os.pathsep.join((str(folder), *sys.path))
+    own = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"}
+    return environment(folder, PYTHONPATH=path, **own)
 
 
 def off(found: dict[str, list[float]], name: str) -> float:
@@ -43,7 +39,7 @@ def off(found: dict[str, list[float]], name: str) -> float:
 def check_drawn(folder: Path, options: dict[str, Any]) -> None:
     """It has the weights of now, within bfloat16, and draws at the temperature asked for."""
     command = [sys.executable, vllm_run.__file__, str(folder), json.dumps(options)]
-    subprocess.run(command, env=environment(folder), check=True, timeout=600)
+    subprocess.run(command, env=of_vllm(folder), check=True, timeout=600)
     found = json.loads((folder / "drawn.json").read_text())
     away = {
         name: mean(abs(x - y) for x, y in zip(found["vllm"], found[name], strict=True))
@@ -84,7 +80,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         "--enforce-eager",
         *words,
     ]
-    with subprocess.Popen(command, env=environment(tmp_path)) as running:
+    with subprocess.Popen(command, env=of_vllm(tmp_path)) as running:
         yield port
         running.terminate()
 
