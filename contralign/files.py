@@ -9,6 +9,19 @@ from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
 
+def read_text(path: Path) -> str:
+    """Read a file of UTF-8 text; a byte order mark is left out.
+
+    Raises:
+        OSError: It can't be read.
+        ValueError: It's no such text; names the file.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text: {error}. Save it as UTF-8.") from error
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a file in one step: a reader, or a kill, finds the old text or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

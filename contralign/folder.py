@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from contralign.files import differences, replace_text
 
 SETTINGS = "run.json"
+LOCK = "run.lock"
 
 
 def check_folder(
@@ -36,17 +40,43 @@ def check_folder(
                 f"{output} holds a run with other settings: {'; '.join(differing)}. Repeat those "
                 "settings to resume it, or choose another output folder."
             )
-    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+    elif output.exists() and not _is_empty(output):
         raise ValueError(
             f"{output} is in use but holds no {SETTINGS}, so it is no run to resume. Choose a new "
             "or empty output folder."
         )
 
 
+@contextmanager
+def occupied(output: Path) -> Iterator[None]:
+    """Keep a second run out of a folder, which a kill frees.
+
+    Raises:
+        ValueError: One is running there.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(
+            f"another run is going on in {output}. Wait for its end, or choose another output "
+            "folder."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def write_settings(output: Path, settings: Mapping[str, Any]) -> None:
     """Write down what the folder belongs to."""
     output.mkdir(parents=True, exist_ok=True)
     replace_text(output / SETTINGS, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+
+
+def _is_empty(output: Path) -> bool:
+    return output.is_dir() and all(inside.name == LOCK for inside in output.iterdir())
 
 
 def _read(path: Path) -> dict[str, Any]:

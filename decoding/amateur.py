@@ -34,8 +34,9 @@ def amateur_branch(
     """
     if amateur is None:
         raise ValueError(
-            "contrastive decoding needs an amateur, got None. Pass amateur=a loaded model, a hub "
-            "id or path, or 'base' for a PEFT model without its adapter."
+            "contrastive decoding needs an amateur, got None. Name one, a hub id or a path, as in "
+            "cd:amateur=HuggingFaceTB/SmolLM2-135M, or base for a PEFT model without its adapter; "
+            "CD(amateur=...) takes a loaded model too."
         )
     if amateur == "base":
         reader = without_adapter(model)
@@ -54,9 +55,18 @@ def amateur_branch(
 
 @lru_cache(maxsize=2)
 def loaded(name: str) -> PreTrainedModel:
-    """Load an amateur by hub id or path, in the dtype it was saved in, once."""
+    """Load an amateur by hub id or path, in the dtype it was saved in, once.
+
+    Raises:
+        ValueError: It can't be read as either.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return AutoModelForCausalLM.from_pretrained(name, dtype="auto").to(device).eval()
+    try:
+        return AutoModelForCausalLM.from_pretrained(name, dtype="auto").to(device).eval()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"an amateur is a model's folder or hub id, but {name} can't be read as either: {error}"
+        ) from error
 
 
 def without_adapter(model: PreTrainedModel) -> PreTrainedModel:

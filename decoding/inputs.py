@@ -27,6 +27,7 @@ def checked(inputs: Inputs, name: str, model: PreTrainedModel, rows: int | None 
         ValueError: No ids, an empty prompt, no mask for several rows, right padding, or a row
             count other than `rows`.
     """
+    check_mapping(inputs, name)
     ids = inputs.get("input_ids")
     if not isinstance(ids, Tensor) or ids.ndim != 2:
         raise ValueError(
@@ -55,6 +56,19 @@ def checked(inputs: Inputs, name: str, model: PreTrainedModel, rows: int | None 
     return {**inputs, "attention_mask": mask}
 
 
+def check_mapping(inputs: object, name: str) -> None:
+    """Refuse inputs that are no mapping, such as the ids alone.
+
+    Raises:
+        ValueError: They are something else.
+    """
+    if not isinstance(inputs, Mapping):
+        raise ValueError(
+            f"{name} is a mapping with input_ids and attention_mask, got {describe(inputs)}. Pass "
+            "all that the tokenizer returns, or use contralign.decoding.encode."
+        )
+
+
 def _check_padding(mask: Tensor, ids: Tensor, name: str, model: PreTrainedModel) -> None:
     if mask.shape != ids.shape:
         raise ValueError(
@@ -72,15 +86,21 @@ def _check_padding(mask: Tensor, ids: Tensor, name: str, model: PreTrainedModel)
         )
 
 
+def context_size(model: PreTrainedModel) -> int | None:
+    """The most tokens, prompt and answer together, in a model's context, where it says so."""
+    if model.config.is_encoder_decoder:
+        return None
+    return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+
 def check_room(model: PreTrainedModel, length: int, room: int, name: str) -> None:
     """Refuse a prompt of `length` tokens that with `room` new ones outgrows the model's context.
 
     Raises:
         ValueError: The sum is more than the config's `max_position_embeddings`.
     """
-    config = model.config.get_text_config(decoder=True)
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is not None and not model.config.is_encoder_decoder and length + room > limit:
+    limit = context_size(model)
+    if limit is not None and length + room > limit:
         raise ValueError(
             f"{name} has {length} tokens and up to {room} more are to come, but the model's "
             f"context holds {limit}. Shorten the prompt or lower max_new_tokens."

@@ -39,11 +39,7 @@ class Decoding:
     search: str = "greedy"
 
     def __post_init__(self) -> None:
-        if not SEARCH.fullmatch(self.search):
-            raise ValueError(
-                f"search must be greedy, sample or beamN with N of at least 2, got {self.search!r}."
-                f"{_nearest(self.search, (*SHORT, 'beam5'))}"
-            )
+        _check_search(self.search)
         if self.name in METHODS and METHODS[self.name] is not type(self.method):
             raise ValueError(
                 f"{self.name} names {METHODS[self.name].__name__}, got {self.method!r}. "
@@ -94,6 +90,7 @@ def parse(text: str) -> Decoding:
         ValueError: The name, or a method, parameter, value or search in it, is not one we know.
     """
     body, at, search = text.rpartition("@") if "@" in text else (text, "", "greedy")
+    _check_search(search)
     if body in SHORT:
         if at:
             raise ValueError(
@@ -116,12 +113,23 @@ def parse_list(text: str) -> list[Decoding]:
     Raises:
         ValueError: One of the names is wrong, or two mean the same.
     """
-    decodings = [parse(name.strip()) for name in re.split(r",(?!\s*\d)", text)]
+    written = [name.strip() for name in re.split(r",(?!\s*\d)", text)]
+    if "" in written:
+        raise ValueError(f"methods are separated by one comma each, got {text!r}. Remove the rest.")
+    decodings = [parse(name) for name in written]
     names = [str(decoding) for decoding in decodings]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"each method is named once, got {', '.join(repeated)} more than once.")
     return decodings
+
+
+def _check_search(search: str) -> None:
+    if not SEARCH.fullmatch(search):
+        raise ValueError(
+            f"search must be greedy, sample or beamN with N of at least 2, got {search!r}."
+            f"{_nearest(search, (*SHORT, 'beam5'))}"
+        )
 
 
 def _composed(name: str, methods: Sequence[Method]) -> Method:

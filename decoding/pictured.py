@@ -58,8 +58,8 @@ class Pictured(Method):
         bare = [index for index, row in enumerate(opened) if not row]
         if bare:
             raise ValueError(
-                f"{type(self).__name__} is about pictures, but prompts {bare} have none. Pass "
-                "images=[...], a list for each prompt, or choose a method for text."
+                f"{type(self).__name__} is about pictures, but prompts {bare} have none. Give each "
+                "one or more, images=[[...], ...], or choose a method for text."
             )
         if seeds is None:
             seeds = torch.randint(2**63 - 1, (len(messages),)).tolist()

@@ -114,6 +114,12 @@ def _check_batch(messages: Sequence[Messages]) -> None:
         raise ValueError("encode takes a list of prompts, got a single one. Pass [prompt].")
     if not messages:
         raise ValueError("encode needs at least one prompt, got an empty batch.")
+    for index, prompt in enumerate(messages):
+        if not _is_prompt(prompt):
+            raise ValueError(
+                f"prompts are texts or lists of chat messages, got {prompt!r:.80} as prompt "
+                f"{index}. Pass a str, or [{{'role': 'user', 'content': ...}}]."
+            )
     raw = [index for index, prompt in enumerate(messages) if isinstance(prompt, str)]
     if 0 < len(raw) < len(messages):
         raise ValueError(
@@ -121,6 +127,12 @@ def _check_batch(messages: Sequence[Messages]) -> None:
             "others chat. Encode them in two batches."
         )
     _refuse_empty([index for index, prompt in enumerate(messages) if not _says_something(prompt)])
+
+
+def _is_prompt(prompt: object) -> bool:
+    if isinstance(prompt, str):
+        return True
+    return isinstance(prompt, Sequence) and all(isinstance(turn, Mapping) for turn in prompt)
 
 
 def _says_something(prompt: Messages) -> bool:

@@ -66,12 +66,26 @@ def refuse_options(
             )
 
 
-def refuse_method(method: Method) -> None:
-    """Refuse a method that weighs given answers and can't write one.
+def check_method(method: object) -> None:
+    """Refuse what isn't a method, such as the name of one.
 
     Raises:
-        ValueError: It's such a method.
+        ValueError: It's something else.
     """
+    if not isinstance(method, Method):
+        raise ValueError(
+            f"a method is one of contralign.decoding's, such as CAD(), got {method!r:.80}. A name "
+            "is read by parse, as in parse('cad:alpha=1').method."
+        )
+
+
+def refuse_method(method: Method) -> None:
+    """Refuse what isn't a method, and one that weighs given answers and can't write one.
+
+    Raises:
+        ValueError: It can't generate.
+    """
+    check_method(method)
     if not method.generates:
         raise ValueError(
             f"{type(method).__name__} weighs closed answers and can't generate. Use closed or "

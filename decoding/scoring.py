@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .exits import check_readable, exit_logits
+from .inputs import check_mapping
 from .method import Inputs, Method
-from .refusals import unwrapped
+from .refusals import check_method, unwrapped
 from .run import BranchRun
 from .sources import resolved
-from .vocabulary import aligned
+from .vocabulary import aligned, vocabulary_size
 
 
 @torch.no_grad()
@@ -38,15 +40,14 @@ def score(
         end; and a mask that is True on each answer's tokens. Sum over tokens for the answer's.
 
     Raises:
-        ValueError: An empty answer, or another number of answers than of prompts.
+        ValueError: An answer that is empty, text, or not of the model's tokens, or another number
+            of answers than of prompts.
     """
-    empty = [i for i, answer in enumerate(answers) if not len(answer)]
-    if empty:
-        raise ValueError(f"answers {empty} are empty. Give each at least one token.")
-    longest = max(map(len, answers), default=1)
-    ids = torch.tensor([[*answer, *[0] * (longest - len(answer))] for answer in answers])
+    read = _read(model, answers)
+    longest = max(map(len, read), default=1)
+    ids = torch.tensor([[*answer, *[0] * (longest - len(answer))] for answer in read])
     scores = _scores(model, inputs, method, branch, ids)
-    mask = torch.arange(longest) < torch.tensor([[len(answer)] for answer in answers])
+    mask = torch.arange(longest) < torch.tensor([[len(answer)] for answer in read])
     logps = scores.gather(-1, ids.to(scores.device)[..., None])[..., 0]
     return logps.masked_fill(~mask.to(scores.device), 0.0), mask.to(scores.device)
 
@@ -66,8 +67,30 @@ def first_token(
         method: What to score with.
         branch: The contrast branches' inputs, from `method.branches(...)`.
     """
+    check_mapping(inputs, "the main prompt")
     rows = len(inputs["input_ids"])
     return _scores(model, inputs, method, branch, torch.zeros(rows, 1, dtype=torch.long))[:, 0]
+
+
+def _read(model: nn.Module, answers: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Read answers as ids of the model's tokens."""
+    try:
+        read = [[index(token) for token in answer] for answer in answers]
+    except TypeError as error:
+        raise ValueError(
+            f"answers are lists of token ids, one a prompt, got {answers!r:.80}. Tokenize each: "
+            "tokenizer(text, add_special_tokens=False).input_ids."
+        ) from error
+    if empty := [number for number, answer in enumerate(read) if not answer]:
+        raise ValueError(f"answers {empty} are empty. Give each at least one token.")
+    size = vocabulary_size(unwrapped(model))
+    for number, answer in enumerate(read):
+        if foreign := [token for token in answer if not 0 <= token < size]:
+            raise ValueError(
+                f"answers are ids of the model's {size} tokens, got {foreign[0]} in answer "
+                f"{number}. Tokenize with the model's own tokenizer."
+            )
+    return read
 
 
 def _scores(
@@ -77,6 +100,7 @@ def _scores(
     branch: Inputs | Sequence[Inputs] | None,
     answers: Tensor,
 ) -> Float[Tensor, "rows tokens vocab"]:
+    check_method(method)
     whole = method.expert(unwrapped(model))
     sources = resolved(whole, inputs, method, branch)
     rows, count = answers.shape

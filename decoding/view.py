@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, PreTrainedModel
 
 from .contrast import Contrast
-from .inputs import as_branches
+from .inputs import as_branches, check_mapping
 from .method import Inputs, Method
 from .refusals import refuse_method, refuse_options, unwrapped
 from .replausible import NoPlaces, Replausible
@@ -201,7 +201,7 @@ def generate(
     execution: str = "auto",
     **options: Any,
 ) -> GenerateOutput | Tensor:
-    """Generate with a decoding method; every option of `model.generate` works.
+    """Generate with a decoding method and the options of `model.generate`.
 
     Args:
         model: A generating transformers model, PEFT-wrapped or compiled ones included.
@@ -209,7 +209,7 @@ def generate(
         method: What to decode with.
         branch: The contrast branches' inputs, from `method.branches(...)`.
         execution: See `wrap`.
-        **options: Options of `model.generate`.
+        **options: Options of `model.generate`; those that can't go with a contrast are refused.
 
     Returns:
         What `model.generate` returns: ids `[rows, prompt + new]`, or an output object, whose
@@ -218,6 +218,7 @@ def generate(
     Raises:
         ValueError: Inputs, branches or options that can't be decoded.
     """
+    check_mapping(inputs, "the main prompt")
     return wrap(model, method, branch, execution).generate(**inputs, **options)
 
 

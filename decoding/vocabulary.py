@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from transformers import AutoTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
 
 
 def aligned(
@@ -49,26 +52,36 @@ def place_ids(model: PreTrainedModel) -> list[int]:
 
 
 def check_same_vocabulary(expert: PreTrainedModel, amateur: PreTrainedModel) -> None:
-    """Refuse an amateur whose token ids mean something else.
+    """Refuse an amateur whose token ids mean something else, or that lacks some.
 
-    Compares the tokenizers saved with both models; where one has none, the vocabulary sizes.
+    Compares the tokenizers saved with both models; where one has none, the vocabulary sizes. With
+    one tokenizer the sizes may still differ in padding: rows that stand for no token.
 
     Raises:
         ValueError: The vocabularies differ.
     """
     names = [model.name_or_path for model in (expert, amateur)]
-    vocabularies = [_vocabulary(name) for name in names]
-    if None not in vocabularies:
-        same, found = vocabularies[0] == vocabularies[1], "their tokenizers differ"
+    first, second = (_vocabulary(name) for name in names)
+    sizes = [vocabulary_size(model) for model in (expert, amateur)]
+    found = f"they have {sizes[0]} and {sizes[1]} tokens"
+    if first is None or second is None:
+        same = sizes[0] == sizes[1]
+    elif first != second:
+        same, found = False, "their tokenizers differ"
     else:
-        configs = [model.config.get_text_config(decoder=True) for model in (expert, amateur)]
-        sizes = [config.vocab_size for config in configs]
-        same, found = sizes[0] == sizes[1], f"they have {sizes[0]} and {sizes[1]} tokens"
+        tokens = max(first.values(), default=-1) + 1
+        same = sizes[1] >= min(tokens, sizes[0])
+        found = f"the amateur has {sizes[1]} of its {tokens} tokens"
     if not same:
         raise ValueError(
             f"expert and amateur must share one tokenizer, but {found} ({names[0] or 'expert'}, "
             f"{names[1] or 'amateur'}). Take an amateur of the same model family."
         )
+
+
+def vocabulary_size(model: PreTrainedModel) -> int:
+    """How many token ids a model reads and writes."""
+    return int(model.config.get_text_config(decoder=True).vocab_size)
 
 
 @lru_cache(maxsize=8)
@@ -78,4 +91,9 @@ def _vocabulary(name: str) -> dict[str, int] | None:
     try:
         return AutoTokenizer.from_pretrained(name).get_vocab()
     except (OSError, ValueError):  # a model folder saved without its tokenizer
+        logger.warning(
+            "%s has no tokenizer beside the model, so an amateur is compared with its expert by "
+            "the number of tokens alone: save the tokenizer there to have all compared",
+            name,
+        )
         return None

@@ -6,6 +6,7 @@ Reading skips a last line without an end; every other line that can't be read is
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,18 @@ class Record:
         outcome = said if answer.error is None else {"error": answer.error}
         fields = {"key": self.key, "id": self.id, **outcome, "seconds": round(answer.seconds, 6)}
         return json.dumps(fields, ensure_ascii=False)
+
+
+def answer_files(folder: Path) -> dict[str, list[Path]]:
+    """Find the answers in a run's folder.
+
+    Returns:
+        Name of a decoding's file -> its file of one process, then those of several.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted((folder / "answers").glob("*.jsonl")):
+        found.setdefault(re.sub(r"\.rank\d+$", "", path.stem), []).append(path)
+    return found
 
 
 def read_answers(paths: Iterable[Path]) -> dict[str, Answer]:

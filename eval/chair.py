@@ -22,6 +22,7 @@ from typing import ClassVar
 import numpy as np
 
 from contralign.decoding.checks import one_of, whole
+from contralign.files import read_text
 
 from .ask import Ask, Row, Scored
 from .captions import read_caption
@@ -223,7 +224,7 @@ def _row(number: int, objects: Collection[str]) -> Row:
 
 
 def _listed(path: Path) -> list[int]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     numbers = [image_number(line, f"{path}:{index}") for index, line in enumerate(lines, 1) if line]
     twice = sorted({number for number in numbers if numbers.count(number) > 1})
     if twice or not numbers:

@@ -19,9 +19,13 @@ def read_jsonl(path: Path | Traversable, fields: Mapping[str, type]) -> list[dic
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: A line is no object or lacks a field; the message begins with `FILE:LINE`.
+        ValueError: A line is no object or lacks a field, the message then begins with `FILE:LINE`;
+            or there is none.
     """
-    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    content = path.read_bytes()
+    if not content.strip():
+        raise ValueError(f"{path} is empty. Is it the right file, and complete?")
+    lines = content.removesuffix(b"\n").split(b"\n")
     return [_row(f"{path}:{number}", line, fields) for number, line in enumerate(lines, 1)]
 
 
@@ -35,6 +39,10 @@ def digest(path: Path | Traversable) -> str:
 
 
 def _row(where: str, line: bytes, fields: Mapping[str, type]) -> dict[str, Any]:
+    if not line.strip():
+        raise ValueError(
+            f"{where}: a line holds one JSON object, but this one is blank. Remove it."
+        )
     try:
         row = json.loads(line.decode())
     except ValueError as error:

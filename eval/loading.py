@@ -32,28 +32,52 @@ def check_dtype(dtype: str) -> None:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
 
 
-def check_names(name: str, adapter: str | None) -> None:
+def check_names(name: str, adapter: str | None, revision: str | None = None) -> None:
     """Refuse names that hold something else than what they stand for, before weights are read.
 
     Raises:
-        ValueError: A folder without a model, or an adapter that is neither here nor on the hub.
+        ValueError: A folder without a model, a revision of a folder, a model or an adapter that is
+            neither here nor on the hub.
     """
-    folder = Path(name)
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{name} holds an adapter, not a model. Name its base as the model and {name} as the "
-            "adapter, or merge the two: contralign merge."
-        )
     for given in (name, adapter):
         if given is not None and Path(given, PROJECTIONS).is_file():
             raise ValueError(
                 f"{given} holds projections of `contralign train dcd`, neither a model nor an "
                 f"adapter. Name their model, and decode with --method dcd:path={given}."
             )
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(f"a model's folder holds a config.json, but {name} doesn't.")
-    if adapter is None:
+    _check_model(name, revision)
+    if adapter is not None:
+        _check_adapter(adapter)
+
+
+def _check_model(name: str, revision: str | None) -> None:
+    if Path(name).is_dir():
+        _check_folder(Path(name), revision)
+    try:
+        AutoConfig.from_pretrained(name, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"a model is a folder or a hub id, but {name} can't be read as either: {error}"
+        ) from error
+
+
+def _check_folder(folder: Path, revision: str | None) -> None:
+    if revision is not None:
+        raise ValueError(
+            f"a revision is of a repository on the hub, got revision {revision} of the folder "
+            f"{folder}. Leave it out."
+        )
+    if (folder / "config.json").is_file():
         return
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(
+            f"{folder} holds an adapter, not a model. Name its base as the model and {folder} as "
+            "the adapter, or merge the two: contralign merge."
+        )
+    raise ValueError(f"a model's folder holds a config.json, but {folder} doesn't.")
+
+
+def _check_adapter(adapter: str) -> None:
     if Path(adapter, "config.json").is_file():
         raise ValueError(
             f"{adapter} holds a whole model, not an adapter: training without use_peft writes one. "

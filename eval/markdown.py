@@ -47,6 +47,11 @@ def notes(report: Report) -> list[str]:
     said = []
     if report["less_is_better"]:
         said.append(f"Less is better: a row is won where its {report['metric']} is below greedy's.")
+    if report.get("left_out"):
+        said.append(
+            f"Not in this report, though answered in this folder: {', '.join(report['left_out'])}. "
+            "Name those methods too to have them here."
+        )
     if report["missing_baselines"]:
         said.append(f"Baselines not run: {', '.join(report['missing_baselines'])}.")
     for method in report["methods"]:

@@ -17,9 +17,11 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from contralign.decoding import Decoding, ImageError, Messages, encode, wrap
+from contralign.decoding.inputs import context_size
 from contralign.decoding.places import placed, sees
 from contralign.decoding.prefix import Prefixes
 from contralign.decoding.speaker import speaker
+from contralign.devices import check_device
 
 from .answers import Answer
 from .ask import Ask
@@ -82,11 +84,12 @@ class LanguageModel:
             system: See the class.
 
         Raises:
-            ValueError: An unknown dtype, a folder without a model or an adapter, or chat settings
-                that the processor can't follow.
+            ValueError: An unknown dtype, a device that isn't there, a name without a model or an
+                adapter, or chat settings that the processor can't follow.
         """
         check_dtype(dtype)
-        check_names(name_or_path, adapter)
+        check_device(device)
+        check_names(name_or_path, adapter, revision)
         processor = load_processor(name_or_path, revision)
         uses_chat(chat, bool(processor.chat_template))
         model = load_weights(name_or_path, revision, dtype, device, adapter)
@@ -112,6 +115,11 @@ class LanguageModel:
                 "Use a benchmark of text, or a model with eyes and its processor."
             )
         check_closed(asks, decoding, self.tokenizer)
+        shortest, limit = min(ask.max_new_tokens for ask in asks), context_size(self.model)
+        if limit is not None and shortest >= limit:
+            raise ValueError(
+                f"max_new_tokens must be below the model's context of {limit}, got {shortest}."
+            )
         inputs, branch = self.encoded([example(asks)], decoding, [0])
         decoding.method.sources(self.model, inputs, branch)
         if decoding.method.generates:
@@ -267,8 +275,7 @@ class LanguageModel:
     ) -> list[str | None]:
         """For each ask, why it does not fit into the model's context, or None."""
         lengths = [given["attention_mask"].sum(-1) for given in (inputs, *branch)]
-        config = self.model.config.get_text_config(decoder=True)
-        limit = getattr(config, "max_position_embeddings", None)
+        limit = context_size(self.model)
         return [
             f"the prompt has {length} tokens and up to {ask.max_new_tokens} more are to come, but "
             f"the model's context holds {limit}"

@@ -65,7 +65,8 @@ class NQSynth:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: No file is named, or a line is broken, doubled or without its partner.
+            ValueError: No file is named, or a line is broken, blank, doubled or without its
+                partner.
         """
         file = self._file()
         lines = read_jsonl(file, _FIELDS)
@@ -95,8 +96,8 @@ class NQSynth:
         root = os.environ.get("CONTRALIGN_DATA")
         if self.path is None and not root:
             raise ValueError(
-                "NQ-Synth is read from a file, got path=None and no CONTRALIGN_DATA. Pass path=, "
-                f"or set CONTRALIGN_DATA to the folder that holds {_FILE}."
+                "NQ-Synth is read from a file, but none is named. Give its path (path=FILE, or "
+                f"--path FILE), or set CONTRALIGN_DATA to the folder that holds {_FILE}."
             )
         file = Path(root or "", _FILE) if self.path is None else Path(self.path)
         if not file.is_file():
@@ -116,6 +117,10 @@ def _row(
             f"{file}:{number}: each input_index has one line of assigned_process 0 and one of 1, "
             f"got only {process} for input_index {index}. Is the file complete?"
         )
+    for number in pair.values():
+        for name in ("context_string", "gold_answers"):
+            if not lines[number - 1][name].strip():
+                raise ValueError(f"{file}:{number}: {name} says something, got a blank one.")
     prompt, contrast = (lines[pair[process] - 1] for process in (0, 1))
     if prompt["gold_answers"] != contrast["gold_answers"]:
         raise ValueError(

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from contralign.files import read_text
+
 Record = tuple[str, Mapping[str, Any]]
 """Where an object stands, for complaints, and the object."""
 
@@ -23,7 +25,7 @@ def read_records(path: str | Path) -> list[Record]:
         ValueError: It holds something else, or nothing; names the file and the line.
     """
     path = Path(path)
-    text = _text(path)
+    text = read_text(path)
     if text.lstrip().startswith("["):
         values = _parsed(text, str(path))
         places = [f"{path}, element {number}" for number in range(1, len(values) + 1)]
@@ -69,13 +71,6 @@ def image_number(value: object, place: str) -> int:
             f"{place}: an image is a number or a file name that ends in one, got {value!r}."
         )
     return int(found[1])
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text: {error}.") from error
 
 
 def _parsed(text: str, place: str) -> Any:

@@ -44,7 +44,7 @@ def write_report(
 
     Args:
         result: The finished run.
-        output: An existing folder, usually the run's own.
+        output: A folder, usually the run's own.
         command: What reproduces the run; None takes this process's command line.
 
     Returns:
@@ -53,6 +53,7 @@ def write_report(
     report = build_report(result, command or shlex.join(sys.orig_argv))
     if PartialState().is_main_process:
         folder = Path(output)
+        folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
         replace_text(folder / "report.json", text + "\n")
         replace_text(folder / "report.md", markdown(report))
@@ -76,6 +77,7 @@ def build_report(result: RunResult, command: str) -> dict[str, Any]:
             _method(outcome) | {"against_greedy": against.get(outcome.decoding.label)}
             for outcome in result.outcomes
         ],
+        "left_out": list(result.left_out),
         "missing_baselines": [one.label for one in missing_baselines(ran)],
         "disagreements": _disagreements(result),
         "reproduce": {
@@ -106,7 +108,7 @@ def _method(outcome: Outcome) -> dict[str, Any]:
 
 
 def _against_greedy(result: RunResult) -> dict[str, dict[str, Any]]:
-    """Label -> the headline metric against greedy's on the items that both have it for."""
+    """Label -> the headline metric against greedy's on the items that both have it for, if any."""
     values = {one.decoding.label: _values(one, result.benchmark.metric) for one in result.outcomes}
     greedy = values.pop("greedy", None)
     if greedy is None:
@@ -114,6 +116,8 @@ def _against_greedy(result: RunResult) -> dict[str, dict[str, Any]]:
     tests = {}
     for label, mine in values.items():
         both = [row for row in mine if row in greedy]
+        if not both:
+            continue
         test = paired([mine[row] for row in both], [greedy[row] for row in both])
         tests[label] = _turned(test) if result.benchmark.metric in LESS_IS_BETTER else test
     adjusted = holm({label: test.p for label, test in tests.items()})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -18,10 +19,11 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from contralign.decoding import Decoding
+from contralign.decoding.checks import whole
 from contralign.files import LineFile
-from contralign.folder import check_folder, write_settings
+from contralign.folder import check_folder, occupied, write_settings
 
-from .answers import Answer, Record, read_answers
+from .answers import Answer, Record, answer_files, read_answers
 from .ask import Ask, Benchmark, Scored
 from .plan import Item, Plan, load_items, settings
 from .statistics import Estimate
@@ -100,6 +102,7 @@ class RunResult:
         settings: What every answer depends on, as in `run.json`.
         outcomes: One per decoding, in the order given.
         processes: How many shared the last session.
+        left_out: Names of the answers of other methods in the same folder.
     """
 
     benchmark: Benchmark
@@ -107,6 +110,7 @@ class RunResult:
     settings: Mapping[str, Any]
     outcomes: Sequence[Outcome]
     processes: int
+    left_out: Sequence[str] = ()
 
 
 def run(
@@ -132,44 +136,54 @@ def run(
         output: The run's folder: new, empty, or of an earlier start of the same run.
         limit: Ask the first rows only.
         batch_size: Rows a batch; part of the settings, since rounding depends on it.
-        seed: Of all sampling.
+        seed: Of all sampling, at least 0.
         execution: See `contralign.decoding.wrap`.
         progress: Show a bar; None does on a terminal, after two seconds.
 
     Raises:
         ValueError: Bad arguments, data, or an output folder of another run; before any answer.
     """
-    _check_arguments(decodings, limit, batch_size)
+    _check_arguments(decodings, limit, batch_size, seed)
     options = {"batch_size": batch_size, "seed": seed, "execution": execution}
     plans = _plans(benchmark, model, decodings, limit, options)
     items, chosen, folder = plans[0].items, plans[0].settings, Path(output)
     check_folder(folder, chosen)
-    found = [_stored(plan, folder) for plan in plans]
     state = PartialState()
-    # Nobody writes before everybody has looked.
-    state.wait_for_everyone()
-    if state.is_main_process:
-        write_settings(folder, chosen)
-    for plan, stored in zip(plans, found, strict=True):
-        _answer_missing(plan, model, folder, stored, state, progress)
-    state.wait_for_everyone()
-    outcomes = [
-        _outcome(plan, benchmark, _stored(plan, folder), stored)
-        for plan, stored in zip(plans, found, strict=True)
-    ]
-    return RunResult(benchmark, items, chosen, outcomes, state.num_processes)
+    with occupied(folder) if state.is_main_process else nullcontext():
+        found = [_stored(plan, folder) for plan in plans]
+        # Nobody writes before everybody has looked.
+        state.wait_for_everyone()
+        if state.is_main_process:
+            write_settings(folder, chosen)
+        for plan, stored in zip(plans, found, strict=True):
+            _answer_missing(plan, model, folder, stored, state, progress)
+        state.wait_for_everyone()
+        outcomes = [
+            _outcome(plan, benchmark, _stored(plan, folder), stored)
+            for plan, stored in zip(plans, found, strict=True)
+        ]
+        left_out = sorted(answer_files(folder).keys() - {plan.file_name for plan in plans})
+    return RunResult(benchmark, items, chosen, outcomes, state.num_processes, left_out)
 
 
-def _check_arguments(decodings: Sequence[Decoding], limit: int | None, batch_size: int) -> None:
+def _check_arguments(
+    decodings: Sequence[Decoding], limit: int | None, batch_size: int, seed: int
+) -> None:
+    if isinstance(decodings, str) or not all(isinstance(one, Decoding) for one in decodings):
+        raise ValueError(
+            f"a run takes decodings, got {decodings!r:.80}. Make them of their names: "
+            "parse_list('greedy,cad')."
+        )
     if not decodings:
         raise ValueError("a run needs at least one decoding, got none. Pass [parse('greedy')].")
     names = [str(decoding) for decoding in decodings]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"each decoding is run once, got {', '.join(repeated)} more than once.")
-    for name, value in (("limit", limit), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+    whole("batch_size", batch_size, 1)
+    whole("seed", seed, 0)
+    if limit is not None:
+        whole("limit", limit, 1)
 
 
 def _plans(
@@ -187,11 +201,7 @@ def _plans(
 
 
 def _stored(plan: Plan, folder: Path) -> dict[str, Answer]:
-    """The plan's answers on disk, whatever number of processes wrote them."""
-    answers = folder / "answers"
-    shards = sorted(answers.glob(f"{plan.file_name}.rank*.jsonl"))
-    single = answers / f"{plan.file_name}.jsonl"
-    stored = read_answers([*([single] if single.exists() else []), *shards])
+    stored = read_answers(answer_files(folder).get(plan.file_name, []))
     return {key: stored[key] for key in plan.firsts if key in stored}
 
 

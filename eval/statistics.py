@@ -52,7 +52,7 @@ class Paired:
         difference: Mean of `a - b`; NaN without items.
         low: Of the difference's 95 % interval; NaN where the values cannot say.
         high: Likewise.
-        p: Two-sided p value of no difference.
+        p: Two-sided p value of no difference; NaN without items.
         n: Items that both have.
         wins: Items on which `a` is larger.
         losses: Items on which `b` is larger.
@@ -143,7 +143,7 @@ def paired(values_a: Sequence[float], values_b: Sequence[float]) -> Paired:
     difference = a - b
     n, wins, losses = len(a), int((difference > 0).sum()), int((difference < 0).sum())
     if n == 0:
-        return Paired(nan, nan, nan, 1.0, 0, 0, 0)
+        return Paired(nan, nan, nan, nan, 0, 0, 0)
     if _is_binary(a) and _is_binary(b):
         low, high = _matched_interval(wins, losses, n)
         p = _mcnemar(wins, losses)

@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from align_runs import COPG, HYPO, PLAIN, Untold, learned, lines, rows, trainer
-
-TESTS = Path(__file__).parent
-
-
-def environment(folder: Path, **others: str) -> dict[str, str]:
-    """Of a process that imports what tests import, on one thread."""
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))),
-        "CONTRALIGN_CACHE": str(folder / "cache"),
-        "OMP_NUM_THREADS": "1",
-        **others,
-    }
-
-
-def free_port() -> str:
-    """A port that nothing listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])
 
 
 def vowels(completions: list[str], **_: Any) -> list[float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contralign.folder import check_folder, write_settings
+from contralign.folder import check_folder, occupied, write_settings
 
 SETTINGS = {"seed": 0, "model": {"dtype": "float32"}, "limit": None}
 
@@ -39,6 +39,20 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match=r"no run\.json"):
         check_folder(tmp_path, SETTINGS)
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    with (
+        occupied(tmp_path / "run"),
+        pytest.raises(ValueError, match="another run is going on"),
+        occupied(tmp_path / "run"),
+    ):
+        pass
+    with occupied(tmp_path / "run"):
+        pass
+    # What the lock leaves behind, or a kill before the settings were written, is no other's run.
+    (tmp_path / "run" / "run.lock").touch()
+    check_folder(tmp_path / "run", SETTINGS)
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

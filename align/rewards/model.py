@@ -22,6 +22,8 @@ from accelerate import PartialState
 from torch import nn
 from trl.data_utils import _tokenize
 
+from contralign.devices import check_device
+
 from ..data.formats import IMAGES
 from ..data.messages import flat
 from .classifier import (
@@ -67,6 +69,7 @@ class ModelReward:
                 raise ValueError(
                     f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}."
                 )
+        check_device(self.device)
         for name in ("batch_size", "max_length"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from contralign.files import LineFile
-from contralign.folder import check_folder, write_settings
+from contralign.folder import check_folder, occupied, write_settings
 
 from ..data.formats import excerpt
 from ..data.problems import RowError
@@ -82,20 +82,23 @@ def scores_of(
         settings: JSON values that every score depends on.
 
     Raises:
-        ValueError: The folder holds other scores, or a row has none; names the row.
+        ValueError: The folder holds other scores, another process is at work there, or a row has
+            no score; names the row.
     """
     check_folder(folder, settings)
-    write_settings(folder, settings)
-    file = folder / SCORES
-    found = _stored(file)
-    missing = [index for index in range(len(questions)) if index not in found]
-    bar = tqdm(desc="Scoring", unit="row", total=len(missing), delay=2, leave=False, disable=None)
-    with LineFile(file) as kept, bar:
-        for part in in_parts(missing):
-            new = dict(asked(reward, [questions[index] for index in part], part))
-            kept.append(Scored(*one) for one in new.items())
-            found.update(new)
-            bar.update(len(part))
+    with occupied(folder):
+        write_settings(folder, settings)
+        found = _stored(folder / SCORES)
+        missing = [index for index in range(len(questions)) if index not in found]
+        bar = tqdm(
+            desc="Scoring", unit="row", total=len(missing), delay=2, leave=False, disable=None
+        )
+        with LineFile(folder / SCORES) as kept, bar:
+            for part in in_parts(missing):
+                new = dict(asked(reward, [questions[index] for index in part], part))
+                kept.append(Scored(*one) for one in new.items())
+                found.update(new)
+                bar.update(len(part))
     return [found[index] for index in range(len(questions))]
 
 

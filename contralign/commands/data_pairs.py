@@ -24,6 +24,8 @@ from .options import (
     add_data,
     add_model,
     add_reward,
+    add_seed,
+    check_amateur,
     load_model,
     positive,
     quiet_unless_watched,
@@ -60,7 +62,7 @@ def add_arguments(parser: Parser) -> None:
     group.add_argument("--rejected-method", metavar="METHOD", help="the one held against it")
     group.add_argument("--max-new-tokens", type=positive, default=256, help="default: 256")
     group.add_argument("--batch-size", type=positive, default=8, help="answers; default: 8")
-    group.add_argument("--seed", type=int, default=0, help="of all that is drawn; default: 0")
+    add_seed(group)
     group.add_argument("--execution", default="auto", help="how branches run; default: auto")
     add_reward(parser, column=False)
 
@@ -80,6 +82,7 @@ def run(args: argparse.Namespace) -> None:
     if not sys.stderr.isatty():
         disable_progress_bars()
     decodings = _decodings(args)
+    check_amateur(*decodings)
     judge = _judge(args)
     check_output(args.output)
     names = ("split", "limit", "context_column", "contrast_column", "max_new_tokens")

@@ -118,6 +118,7 @@ def _show(words: Sequence[str]) -> None:
     report = evaluate.measure(chosen)
     if report:
         print(f"{shown(report)}\nReport: {chosen.output / 'report.html'}")
+        evaluate.check_answered(report)
 
 
 def shown(report: Mapping[str, Any]) -> str:

@@ -8,12 +8,27 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .options import add_config, add_fields, add_model, load_model, made, positive
+from .options import (
+    add_config,
+    add_fields,
+    add_model,
+    add_seed,
+    check_amateur,
+    load_model,
+    made,
+    needs_contrast,
+    positive,
+)
 from .parser import Parser
+
+if TYPE_CHECKING:
+    from contralign.decoding import Decoding
+    from contralign.eval import Ask
 
 BENCHMARKS = {
     "chair": "objects in captions that are not in the picture; COCO pictures and ground truth",
@@ -62,7 +77,7 @@ def add_run_arguments(parser: Parser, benchmark: str) -> None:
     )
     group.add_argument("--limit", type=positive, help="ask the first rows only")
     group.add_argument("--batch-size", type=positive, default=8, help="rows a batch; default: 8")
-    group.add_argument("--seed", type=int, default=0, help="of all sampling; default: 0")
+    add_seed(group)
     group.add_argument(
         "--execution", default="auto", help="how branches run; see contralign.decoding.wrap"
     )
@@ -126,10 +141,29 @@ def known_only(estimate: dict[str, float]) -> dict[str, float | None]:
 
 
 def ask_model(args: argparse.Namespace) -> None:
-    """Run what is missing, write the report and print its tables."""
-    if measure(args):
+    """Run what is missing, write the report and print its tables.
+
+    Raises:
+        ValueError: Some method answered nothing; the report is there all the same.
+    """
+    if report := measure(args):
         tables, _, _ = (args.output / "report.md").read_text("utf-8").partition("## Reproduce")
         print(f"{tables}Report: {args.output / 'report.html'}")
+        check_answered(report)
+
+
+def check_answered(report: Mapping[str, Any]) -> None:
+    """Refuse to call it a success where a method has an error on every row.
+
+    Raises:
+        ValueError: With the first one's first error.
+    """
+    for method in report["methods"]:
+        if len(method["errors"]) == report["rows"]:
+            raise ValueError(
+                f"{method['label']} answered none of {report['rows']} rows; the first error: "
+                f"{next(iter(method['errors'].values()))}"
+            )
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -148,8 +182,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any] | None:
 
     benchmark = made(BENCHMARKS[args.benchmark], args)
     decodings = parse_list(args.methods)
+    check_amateur(*decodings)
     # A broken file, or an option that is missing, is better found before the model is loaded.
-    benchmark.ask(benchmark.load()[0])
+    check_suited(decodings, benchmark.name, benchmark.ask(benchmark.load()[0]))
     options = {name: getattr(args, name) for name in ("limit", "batch_size", "seed", "execution")}
     check_folder(args.output, settings(benchmark, {}, **options), as_options)
     result = answer(
@@ -161,6 +196,26 @@ def measure(args: argparse.Namespace) -> dict[str, Any] | None:
     )
     report = write_report(result, args.output, command=shlex.join(args.command))
     return report if PartialState().is_main_process else None
+
+
+def check_suited(decodings: Sequence[Decoding], benchmark: str, ask: Ask) -> None:
+    """Refuse methods that hold against what a benchmark's asks don't have.
+
+    Raises:
+        ValueError: Names the first one.
+    """
+    from contralign.decoding import Pictured
+
+    for decoding in decodings:
+        if isinstance(decoding.method, Pictured) and not ask.images:
+            lacks = "is about pictures"
+        elif needs_contrast(decoding) and ask.contrast is None:
+            lacks = "holds the prompt against the same without its context"
+        else:
+            continue
+        raise ValueError(
+            f"{decoding.label} {lacks}, of which {benchmark} has none. Leave it out of --methods."
+        )
 
 
 def as_options(settings: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_config, add_model, load_model, needs_contrast, positive, resolved
+from contralign.files import read_text
+
+from .options import (
+    add_config,
+    add_model,
+    add_seed,
+    check_amateur,
+    load_model,
+    needs_contrast,
+    positive,
+    resolved,
+)
 
 if TYPE_CHECKING:
     from contralign.decoding import Decoding
@@ -35,7 +46,7 @@ def add_arguments(parser: Parser) -> None:
     )
     group.add_argument("--method", default="greedy", help="see contralign methods; default: greedy")
     group.add_argument("--max-new-tokens", type=positive, default=256, help="default: 256")
-    group.add_argument("--seed", type=int, default=0, help="of all that is drawn; default: 0")
+    add_seed(group)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -45,9 +56,10 @@ def run(args: argparse.Namespace) -> None:
     from contralign.decoding import parse
 
     decoding = parse(args.method)
+    check_amateur(decoding)
     prompt, contrast = _prompts(args)
-    _check_contrast(decoding, contrast)
-    _check_images(args)
+    _check_contrast(decoding, prompt, contrast, args.contrast)
+    _check_images(decoding, args)
     model = load_model(args)
     torch.manual_seed(args.seed)
     answer(model, decoding, prompt, contrast, args.image, args.max_new_tokens)
@@ -88,33 +100,53 @@ def answer(
 
 def _prompts(args: argparse.Namespace) -> tuple[str, str | None]:
     """The prompt, and what it is held against."""
+    for name in ("question", "contrast"):
+        said = getattr(args, name)
+        if said is not None and not said.strip():
+            raise ValueError(f"--{name} says something, got {said!r}.")
     if args.context is None:
         return args.question, args.contrast
-    read = sys.stdin.read() if args.context == "-" else Path(args.context).read_text("utf-8")
-    context = read.strip()
+    context = (sys.stdin.read() if args.context == "-" else read_text(Path(args.context))).strip()
     if not context:
         raise ValueError(f"a context says something, got none from {args.context}. Leave it out.")
     return f"{context}\n\n{args.question}", args.contrast or args.question
 
 
-def _check_contrast(decoding: Decoding, contrast: str | None) -> None:
-    if contrast is None and needs_contrast(decoding):
+def _check_contrast(
+    decoding: Decoding, prompt: str, contrast: str | None, given: str | None
+) -> None:
+    if not needs_contrast(decoding):
+        if given is not None:
+            raise ValueError(
+                f"{decoding.label} holds the prompt against no other, got --contrast {given!r:.80}."
+                " Leave it out, or take a method that does, such as cad."
+            )
+    elif contrast is None:
         raise ValueError(
             f"{decoding.name} holds the prompt against the same without its context, got neither "
             "--context nor --contrast. Pass --context FILE, or - to read it from stdin."
         )
+    elif contrast == prompt:
+        raise ValueError(
+            f"{decoding.name} holds the prompt against another one, got --contrast {contrast!r:.80}"
+            ", the prompt itself. Change it, or pass --context FILE."
+        )
 
 
-def _check_images(args: argparse.Namespace) -> None:
-    """Refuse pictures that can't be seen; reads the model's config alone."""
+def _check_images(decoding: Decoding, args: argparse.Namespace) -> None:
+    """Refuse pictures that are missing or can't be seen; reads the model's config alone."""
+    from contralign.decoding import Pictured
+
     if not args.image:
+        if isinstance(decoding.method, Pictured):
+            raise ValueError(f"{decoding.name} is about pictures, got none. Pass --image FILE.")
         return
     if missing := [image for image in args.image if not Path(image).is_file()]:
         raise ValueError(f"--image takes a file, but there is none at {missing[0]}.")
     from contralign.eval.loading import check_names, has_eyes
 
     name = resolved(args.model)
-    check_names(name, args.adapter)
+    check_names(name, args.adapter, args.revision)
     if not has_eyes(name, args.revision):
         raise ValueError(
             f"{args.model} reads text alone, got --image {args.image[0]}. Leave it out, or name a "

@@ -53,6 +53,26 @@ def add_model(parser: Parser, *, required: bool = True) -> None:
     group.add_argument("--system", help="what the system turn says")
 
 
+def add_seed(group: argparse._ArgumentGroup) -> None:
+    """Add the seed."""
+    group.add_argument("--seed", type=natural, default=0, help="of all that is drawn; default: 0")
+
+
+def check_amateur(*decodings: Decoding) -> None:
+    """Refuse a method without the amateur that it needs, before any model is loaded.
+
+    Raises:
+        ValueError: Says how to name one.
+    """
+    for decoding in decodings:
+        if getattr(decoding.method, "amateur", "named") is None:
+            raise ValueError(
+                f"{decoding.name} holds the model against an amateur, got none. Name a smaller "
+                f"model of its family, a hub id or a folder, as in {decoding.name}:amateur=NAME; "
+                "or base, for the model without its --adapter."
+            )
+
+
 def load_model(args: argparse.Namespace) -> LanguageModel:
     """Load the model that the options name.
 
@@ -177,8 +197,21 @@ def positive(text: str) -> int:
     Raises:
         ArgumentTypeError: It is none.
     """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"takes a number of at least 1, got {text!r}.")
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """Read a number of at least 0.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"takes a number of at least {least}, got {text!r}.")
     return int(text)
 
 

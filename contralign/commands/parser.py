@@ -11,6 +11,8 @@ from typing import Any, Never
 
 import yaml
 
+from contralign.files import read_text
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that takes `--config FILE` if it has that option, and refuses what it doesn't know.
@@ -110,19 +112,32 @@ def read_config(file: Path) -> Mapping[str, Any]:
 
     Raises:
         OSError: The file can't be read.
-        ValueError: There is no such file, it isn't YAML, or not a mapping.
+        ValueError: There is no such file, it isn't YAML, has a key twice, or is no mapping.
     """
     if not file.is_file():
         raise ValueError(
             f"--config names a YAML file, got {file}, which isn't one. Check the path."
         )
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+        settings = yaml.load(read_text(file), _Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is no YAML file: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{file} must hold `key: value` lines, got {type(settings).__name__}.")
     return {str(key): value for key, value in settings.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as `safe_load` does, but a key that is there twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key, (place, _) in zip(keys, node.value, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", place.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
 
 
 def _word(file: str, key: str, value: Any, *, switch: bool) -> str:

@@ -15,10 +15,10 @@ import pytest
 import torch
 import yaml
 from align_runs import LORA, Untold, learned, lines, logged, rows, trained, trainer
-from align_two import TESTS, environment
 from datasets import Dataset
 from eval_doubles import tiny_tokenizer
 from peft import AutoPeftModelForCausalLM, LoraConfig
+from processes import TESTS, environment
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 

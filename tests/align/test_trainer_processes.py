@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 from align_runs import learned, lines, same_lines
-from align_two import TESTS, course, environment, free_port
+from align_two import course
+from processes import TESTS, environment, free_port
 
 SCRIPT = TESTS / "align_two.py"
 EIGHT = {"per_device_train_batch_size": 8}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import vllm_run
 import vllm_wire
-from align_two import environment, free_port
+from processes import environment, free_port
 
 pytestmark = [
     pytest.mark.slow,

@@ -100,6 +100,9 @@ def test_baselines_are_put_in_front(model_folder: Path, tmp_path: Path) -> None:
         (["--methods=greedy,adacda"], "no decoding method is called 'adacda'. Did you mean"),
         (["--methods=cad,cad"], "each method is named once"),
         (["--contexts=conflcit"], "contexts"),
+        (["--methods=greedy,,cad"], "separated by one comma each, got 'greedy,,cad'"),
+        (["--methods=cad,cd"], "cd holds the model against an amateur, got none"),
+        (["--methods=cad,vcd:alpha=2"], "vcd:alpha=2 is about pictures, of which counterfacts has"),
     ],
 )
 def test_refuses_before_the_model_is_loaded(
@@ -126,6 +129,32 @@ def test_a_broken_line_of_data_is_named_before_the_model_is_loaded(
 def test_missing_data_is_an_error_of_the_system(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "nq-synth", "--path=absent.jsonl", "--model=m", "--output=o"]) == 1
     assert "absent.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_method_that_needs_a_context_is_refused_where_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["eval", "scenes-pope", "--pictures=2", "--model=m", f"--output={tmp_path / 'o'}"]
+    assert main([*command, "--methods=cad"]) == 2
+    assert "same without its context, of which scenes-pope has none" in capsys.readouterr().err
+
+
+def test_a_run_without_any_answer_is_no_success(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The shortest prompt alone would fit, but not with what is to come.
+    assert main(words(model_folder, tmp_path / "run", "--max-new-tokens=500")) == 2
+    printed = capsys.readouterr()
+    assert "greedy answered none of 3 rows; the first error: the prompt has" in printed.err
+    assert "| greedy" in printed.out
+    assert " 1.000" not in printed.out
+    assert main(words(model_folder, tmp_path / "other", "--max-new-tokens=512")) == 2
+    assert (
+        "max_new_tokens must be below the model's context of 512, got 512"
+        in capsys.readouterr().err
+    )
+    assert not (tmp_path / "other").exists()
 
 
 QUESTION = {"question_id": 1, "image": "1.jpg", "text": "Is there a cat?", "label": "yes"}

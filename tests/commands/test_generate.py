@@ -112,8 +112,16 @@ def test_a_question_can_be_about_pictures(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--method", "vcd"], "VCD is about pictures, but prompts [0] have none"),
+        (["--method", "vcd"], "vcd is about pictures, got none. Pass --image FILE."),
         (["--method", "calibration"], "is about pictures"),
+        (["--method", "cd"], "Name a smaller model of its family, a hub id or a folder, as in cd:"),
+        (["--contrast", "x"], "greedy holds the prompt against no other, got --contrast 'x'"),
+        (["--method", "cad", "--contrast", "f g"], "got --contrast 'f g', the prompt itself"),
+        (["--question", " "], "--question says something, got ' '"),
+        (["--method", "cad", "--contrast", ""], "--contrast says something, got ''"),
+        (["--revision", "main"], "a revision is of a repository on the hub, got revision main"),
+        (["--device", "cuda:99"], "a model is put on a device of this machine, got 'cuda:99'"),
+        (["--device", "gpu"], "got 'gpu'"),
         (["--image", "a.png"], "--image takes a file, but there is none at a.png"),
         (["--method", "cad"], "cad holds the prompt against the same without its context"),
         (["--method", "coied"], "no decoding method is called 'coied'. Did you mean 'coiecd'?"),
@@ -134,6 +142,23 @@ def test_refuses_an_empty_context(
     (tmp_path / "empty.txt").write_text(" \n")
     assert main(answered(model_folder, "--context", str(tmp_path / "empty.txt"))) == 2
     assert "a context says something, got none from" in capsys.readouterr().err
+
+
+def test_a_context_that_is_no_text_is_named(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    assert main(answered(model_folder, "--context", str(file))) == 2
+    assert f"{file} is no UTF-8 text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["-1", "0.5", "x"])
+def test_a_seed_is_a_whole_number(
+    model_folder: Path, capsys: pytest.CaptureFixture[str], seed: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(answered(model_folder, f"--seed={seed}"))
+    assert f"takes a number of at least 0, got '{seed}'" in capsys.readouterr().err
 
 
 def test_a_missing_context_file_is_named(

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from contralign.decoding import CD, ImprovedCD, generate, without_adapter
+from contralign.decoding import CD, ImprovedCD, generate, score, without_adapter
 
 STEPS = 8
 GREEDY = {"max_new_tokens": STEPS, "do_sample": False}
@@ -93,6 +93,38 @@ def test_a_wider_head_of_the_same_tokenizer_is_cut(llama, tokenizer, tmp_path, i
     assert generate(wide, inputs, ImprovedCD(amateur=expert), **GREEDY).max() < 128
     by_path = generate(expert, inputs, ImprovedCD(amateur=str(tmp_path / "wide")), **GREEDY)
     assert torch.equal(by_path, same)
+
+
+def test_an_amateur_that_lacks_tokens_is_refused(llama, tokenizer, tmp_path, inputs):
+    narrow = copy.deepcopy(llama)
+    narrow.resize_token_embeddings(len(tokenizer) - 1)
+    for name, model in {"expert": llama, "narrow": narrow}.items():
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    expert = LlamaForCausalLM.from_pretrained(tmp_path / "expert").eval()
+    lacks = f"the amateur has {len(tokenizer) - 1} of its {len(tokenizer)} tokens"
+    for method in (CD, ImprovedCD):
+        with pytest.raises(ValueError, match=lacks):
+            generate(expert, inputs, method(amateur=str(tmp_path / "narrow")), **GREEDY)
+        with pytest.raises(ValueError, match=lacks):
+            score(expert, inputs, [[1]] * 3, method(amateur=str(tmp_path / "narrow")))
+
+
+def test_a_folder_without_a_tokenizer_is_said_to_be_compared_by_size(
+    llama, tokenizer, tmp_path, inputs, caplog
+):
+    for name in ("expert", "bare"):
+        llama.save_pretrained(tmp_path / name)
+    tokenizer.save_pretrained(tmp_path / "expert")
+    expert = LlamaForCausalLM.from_pretrained(tmp_path / "expert").eval()
+    for _ in range(2):
+        generate(expert, inputs, CD(amateur=str(tmp_path / "bare")), **GREEDY)
+    assert caplog.text.count(f"{tmp_path / 'bare'} has no tokenizer beside the model") == 1
+
+
+def test_an_amateur_that_is_nowhere_is_named(llama, inputs):
+    with pytest.raises(ValueError, match="but nobody/nothing can't be read as either"):
+        generate(llama, inputs, CD(amateur="nobody/nothing"), **GREEDY)
 
 
 def test_base_is_the_expert_without_its_adapter(adapted, llama, prompts, inputs, naive):

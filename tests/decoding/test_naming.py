@@ -136,6 +136,8 @@ def test_the_search_becomes_options_of_generate(text: str, expected: dict[str, A
             "greedy@sample",
             "short for plain@greedy, got 'greedy@sample'. Write plain@sample.",
         ),
+        ("greedy@foo", "search must be greedy, sample or beamN with N of at least 2, got 'foo'"),
+        ("greedy@beam0", "N of at least 2, got 'beam0'"),
         ("cad+adacad", "no text method composes with another, got cad.adacad.* cad,adacad"),
         ("cad:alpha=1+adacad", "no text method composes"),
         ("cad+vcd", "no text method composes"),

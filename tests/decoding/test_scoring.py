@@ -85,3 +85,10 @@ def test_empty_answers_and_other_counts_are_refused(llama, batch):
         score(llama, inputs, [[4], [], [5]], CAD(), branch)
     with pytest.raises(ValueError, match="one answer for each of the 3 prompts, got 2"):
         score(llama, inputs, [[4], [5]], CAD(), branch)
+
+
+@pytest.mark.parametrize("token", [128, -1])
+def test_ids_of_no_token_are_refused(token, llama, batch):
+    inputs, branch = batch
+    with pytest.raises(ValueError, match=f"the model's 128 tokens, got {token} in answer 2"):
+        score(llama, inputs, [[127], [0], [5, token]], CAD(), branch)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contralign.eval.answers import Answer, Record, read_answers
+from contralign.eval.answers import Answer, Record, answer_files, read_answers
 from contralign.files import LineFile
 
 FIRST = Record("k1", "row1", Answer("Ωmega", 3, seconds=0.5))
@@ -24,6 +24,18 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "answers" / "greedy.jsonl"
     write(path, FIRST, SECOND)
     assert read_answers([path]) == {"k1": FIRST.answer, "k2": SECOND.answer}
+
+
+def test_files_belong_to_a_decoding_whatever_number_of_processes_wrote_them(
+    tmp_path: Path,
+) -> None:
+    names = ["cad_alpha=0.5", "greedy", "greedy.rank0", "greedy.rank1"]
+    for name in names:
+        write(tmp_path / "answers" / f"{name}.jsonl", FIRST)
+    (tmp_path / "answers" / "notes.txt").touch()
+    files = {name: [path.stem for path in paths] for name, paths in answer_files(tmp_path).items()}
+    assert files == {"cad_alpha=0.5": names[:1], "greedy": names[1:]}
+    assert answer_files(tmp_path / "absent") == {}
 
 
 def test_that_a_closed_ask_said_no_label_is_kept(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def test_a_line_separator_inside_a_string_does_not_end_the_line(tmp_path: Path) 
     ("line", "complaint"),
     [
         (b'{"id": "b", "n":', "broken"),
-        (b"", "broken"),
+        (b"", "blank. Remove it"),
+        (b" \r", "blank. Remove it"),
         (b'{"id": "\xff", "n": 1}', "utf-8"),
         (b'["b", 2]', "got a list"),
         (b'{"id": "b"}', "'n' of type int, got only id"),
@@ -51,9 +52,10 @@ def test_a_bad_line_is_named(tmp_path: Path, line: bytes, complaint: str) -> Non
         read_jsonl(path, FIELDS)
 
 
-def test_an_empty_file_is_a_broken_first_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"rows\.jsonl:1: .*broken"):
-        read_jsonl(written(tmp_path, b""), FIELDS)
+@pytest.mark.parametrize("content", [b"", b"\n", b" \n\n"])
+def test_an_empty_file_is_called_empty(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"rows\.jsonl is empty"):
+        read_jsonl(written(tmp_path, content), FIELDS)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -38,6 +38,12 @@ def test_names_are_refused_before_weights_are_read(
         (str(model_folder), str(projections), dcd),
         (str(model_folder), absent, f"but {absent} can't be read as either"),
         (str(model_folder), str(model_folder), "holds a whole model, not an adapter"),
+        ("nobody/nothing", None, "but nobody/nothing can't be read as either"),
     ):
         with pytest.raises(ValueError, match=complaint):
             check_names(name, on_top)
+
+
+def test_a_revision_is_of_the_hub(model_folder: Path) -> None:
+    with pytest.raises(ValueError, match="got revision v2 of the folder"):
+        check_names(str(model_folder), None, "v2")

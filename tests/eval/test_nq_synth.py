@@ -55,6 +55,9 @@ def test_prompts_are_asked_as_they_are(tmp_path: Path) -> None:
         ([line(0, 0), line(0, 2)], ":2: .*got one more, of 2, for input_index 0"),
         ([line(0, 0), line(0, 1, gold_answers="x")], ":2: .*'gold 0' at line 1 and 'x' here"),
         ([line(0, 0), line(0, 1, gold_answers=["x"])], ":2: .*'gold_answers' of type str"),
+        ([line(0, 1), line(0, 0, context_string=" \n")], ":2: context_string says something"),
+        ([line(0, 0), line(0, 1, context_string="")], ":2: context_string says something"),
+        ([line(0, 0, gold_answers=""), line(0, 1, gold_answers="")], ":1: gold_answers says"),
         ([{"input_index": 0}], ":1: .*'assigned_process'"),
     ],
 )
@@ -78,7 +81,7 @@ def test_without_a_path_the_file_comes_from_the_environment(
     assert len(NQSynth().load()) == 1
 
     monkeypatch.delenv("CONTRALIGN_DATA")
-    with pytest.raises(ValueError, match=r"path=None and no CONTRALIGN_DATA\. Pass path="):
+    with pytest.raises(ValueError, match=r"none is named\. Give its path .*--path FILE"):
         NQSynth().load()
 
 

@@ -132,8 +132,29 @@ def test_what_cannot_be_estimated_is_null_in_the_file(tmp_path: Path) -> None:
     nothing = {"value": None, "low": None, "high": None, "n": 0}
     assert greedy["estimates"]["right"] == nothing
     assert greedy["unparsed"] == 12
-    assert cutoff["against_greedy"]["difference"] is None
-    assert "none" in (tmp_path / "report.md").read_text()
+    assert cutoff["against_greedy"] is None
+    headline = (tmp_path / "report.md").read_text().partition("## All metrics")[0]
+    assert [cell.strip() for cell in headline.splitlines()[7].split("|")[1:-1]] == [
+        *("cutoff-only", "none", "0"),
+        *[""] * 5,
+    ]
+
+
+def test_answers_of_methods_that_were_not_named_again_are_said_to_be_left_out(
+    tmp_path: Path,
+) -> None:
+    assert built(tmp_path, "greedy,cad:alpha=1,sample")["left_out"] == []
+    report = built(tmp_path, "greedy,cutoff-only")
+    assert report["left_out"] == ["cad_alpha=1", "sample"]
+    said = "Not in this report, though answered in this folder: cad_alpha=1, sample. Name"
+    assert said in markdown(report)
+    assert said in page(report)
+    assert "Not in this report" not in markdown(built(tmp_path / "other"))
+
+
+def test_a_report_makes_its_folder(tmp_path: Path) -> None:
+    write_report(finished(tmp_path / "run"), tmp_path / "reports" / "new")
+    assert (tmp_path / "reports" / "new" / "report.md").is_file()
 
 
 def test_the_files_hold_what_reproduces_the_run(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from eval_doubles import Adder, Sums
+from processes import environment, free_port
 
 from contralign.decoding import parse, parse_list
 from contralign.eval.runner import Outcome, RunResult, run
@@ -182,6 +183,7 @@ def test_what_the_model_refuses_is_refused_before_anything_is_written(tmp_path: 
         (["greedy", "plain"], {}, "plain@greedy more than once"),
         (["greedy"], {"limit": 0}, "limit must be at least 1, got 0"),
         (["greedy"], {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        (["greedy"], {"seed": -1}, "seed must be at least 0, got -1"),
     ],
 )
 def test_bad_arguments_are_refused(
@@ -189,6 +191,43 @@ def test_bad_arguments_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         run(Sums(), Adder(), [parse(name) for name in decodings], tmp_path, **options)
+
+
+AGAIN = """
+import sys
+from eval_doubles import Adder, Sums
+from contralign.decoding import parse_list
+from contralign.eval import run
+
+run(Sums(), Adder(), parse_list("greedy"), sys.argv[1], batch_size=12)
+"""
+
+
+def test_a_folder_in_which_a_run_is_going_on_is_refused(tmp_path: Path) -> None:
+    class Doubled(Adder):
+        """Starts the same run once more while it answers."""
+
+        def answers(self, *args: Any) -> list[Any]:
+            command = [sys.executable, "-c", AGAIN, str(tmp_path)]
+            second = subprocess.run(
+                command, env=environment(tmp_path), capture_output=True, text=True, check=False
+            )
+            assert second.returncode == 1
+            assert f"another run is going on in {tmp_path}. Wait" in second.stderr
+            return super().answers(*args)
+
+    outcome = only(start(tmp_path, Doubled(), batch_size=12))
+    assert outcome.tokens == 20
+    assert len(records(tmp_path)) == 10
+    assert only(start(tmp_path, batch_size=12)).resumed == 10
+
+
+def test_a_killed_run_leaves_its_folder_free(tmp_path: Path) -> None:
+    killed = Adder()
+    killed.interrupted_at = 1
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path, killed)
+    assert only(start(tmp_path)).resumed == 4
 
 
 def test_limit_takes_the_first_rows(tmp_path: Path) -> None:
@@ -220,9 +259,16 @@ PartialState().destroy_process_group()
 def test_two_processes_share_the_batches_and_one_goes_on_from_both(tmp_path: Path) -> None:
     output, script = tmp_path / "run", tmp_path / "script.py"
     script.write_text(SCRIPT)
-    launcher = ["torch.distributed.run", "--nproc-per-node=2", "--master-port=29617"]
+    launcher = ["torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
     command = [sys.executable, "-m", *launcher, str(script), str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("2 [12, 12]") == 2
     shards = [records(output, f"sample.rank{rank}.jsonl") for rank in (0, 1)]
