@@ -250,7 +250,8 @@ from contralign.eval.runner import run
 
 PartialState(cpu=True)
 result = run(Sums(), Adder(), parse_list("greedy,sample"), sys.argv[1], batch_size=4)
-print(result.processes, [len(one.scored) for one in result.outcomes], flush=True)
+# In one piece: both processes write at once.
+sys.stdout.write(f"{result.processes} {[len(one.scored) for one in result.outcomes]}\\n")
 PartialState().destroy_process_group()
 """
 
