@@ -69,6 +69,17 @@ def occupied(output: Path) -> Iterator[None]:
         lock.release()
 
 
+def check_free(output: Path) -> None:
+    """Refuse a folder in which a run is going on; one process of several may ask, as one is enough.
+
+    Raises:
+        ValueError: One is running there.
+    """
+    if (output / LOCK).exists():
+        with occupied(output):
+            pass
+
+
 def write_settings(output: Path, settings: Mapping[str, Any]) -> None:
     """Write down what the folder belongs to."""
     output.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contralign.folder import check_folder, occupied, write_settings
+from contralign.folder import check_folder, check_free, occupied, write_settings
 
 SETTINGS = {"seed": 0, "model": {"dtype": "float32"}, "limit": None}
 
@@ -42,12 +42,13 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
-    with (
-        occupied(tmp_path / "run"),
-        pytest.raises(ValueError, match="another run is going on"),
-        occupied(tmp_path / "run"),
-    ):
-        pass
+    check_free(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with occupied(tmp_path / "run"):
+        for ask in (lambda: check_free(tmp_path / "run"), occupied(tmp_path / "run").__enter__):
+            with pytest.raises(ValueError, match="another run is going on"):
+                ask()
+    check_free(tmp_path / "run")
     with occupied(tmp_path / "run"):
         pass
     # What the lock leaves behind, or a kill before the settings were written, is no other's run.

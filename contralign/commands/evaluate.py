@@ -178,7 +178,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any] | None:
     from contralign.eval import BENCHMARKS, with_baselines, write_report
     from contralign.eval import run as answer
     from contralign.eval.plan import settings
-    from contralign.folder import check_folder
+    from contralign.folder import check_folder, check_free
 
     benchmark = made(BENCHMARKS[args.benchmark], args)
     decodings = parse_list(args.methods)
@@ -187,6 +187,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any] | None:
     check_suited(decodings, benchmark.name, benchmark.ask(benchmark.load()[0]))
     options = {name: getattr(args, name) for name in ("limit", "batch_size", "seed", "execution")}
     check_folder(args.output, settings(benchmark, {}, **options), as_options)
+    if PartialState().is_main_process:
+        check_free(args.output)
     result = answer(
         benchmark,
         load_model(args),

@@ -15,6 +15,7 @@ from contralign.cli import build_parser, main
 from contralign.commands import evaluate
 from contralign.commands.options import made
 from contralign.decoding import parse_list
+from contralign.folder import occupied
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "eval"
 
@@ -138,6 +139,15 @@ def test_a_method_that_needs_a_context_is_refused_where_there_is_none(
     command = ["eval", "scenes-pope", "--pictures=2", "--model=m", f"--output={tmp_path / 'o'}"]
     assert main([*command, "--methods=cad"]) == 2
     assert "same without its context, of which scenes-pope has none" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_second_run_in_a_folder_is_refused_before_the_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with occupied(tmp_path / "run"):
+        assert main(words(tmp_path, tmp_path / "run")) == 2
+    assert f"another run is going on in {tmp_path / 'run'}" in capsys.readouterr().err
 
 
 def test_a_run_without_any_answer_is_no_success(
