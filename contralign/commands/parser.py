@@ -131,12 +131,14 @@ class _Loader(yaml.SafeLoader):
     """Reads YAML as `safe_load` does, but a key that is there twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key, (place, _) in zip(keys, node.value, strict=True):
-            if keys.count(key) > 1:
+        seen: list[Any] = []
+        for place, _ in node.value:
+            key = self.construct_object(place, deep=deep)
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is there twice", place.start_mark
                 )
+            seen.append(key)
         return super().construct_mapping(node, deep=deep)
 
 
