@@ -17,7 +17,8 @@ def check_device(device: str | None) -> None:
     if device is None or device in MAPS:
         return
     try:
-        torch.empty(0, device=device)
+        if torch.empty(0, device=device).is_meta:
+            raise RuntimeError("it holds no values")
     except (RuntimeError, AssertionError) as error:
         reason, *_ = str(error).splitlines()
         raise ValueError(

@@ -97,4 +97,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} can't be read ({error}). Restore it, or choose another output folder."
         ) from error
-    return dict(settings)
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"{path} holds no settings of a run, got {settings!r:.80}. Choose another output "
+            "folder."
+        )
+    return settings

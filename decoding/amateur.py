@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM
 
 from .clones import bare
+from .digest import weights_digest
 from .method import Branch, Inputs
+from .readable import readable
 from .refusals import unwrapped
 from .vocabulary import check_same_vocabulary
 
@@ -53,6 +56,13 @@ def amateur_branch(
     return Branch({key: inputs[key][:, -1:] for key in ("input_ids", "attention_mask")}, reader)
 
 
+def amateur_digest(amateur: Any) -> str:
+    """Digest the weights of an amateur that is a model of its own."""
+    if amateur is None or amateur == "base":
+        return ""
+    return weights_digest(loaded(amateur) if isinstance(amateur, str) else amateur)
+
+
 @lru_cache(maxsize=2)
 def loaded(name: str) -> PreTrainedModel:
     """Load an amateur by hub id or path, in the dtype it was saved in, once.
@@ -60,13 +70,16 @@ def loaded(name: str) -> PreTrainedModel:
     Raises:
         ValueError: It can't be read as either.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return AutoModelForCausalLM.from_pretrained(name, dtype="auto").to(device).eval()
-    except (OSError, ValueError) as error:
+    folder = Path(name).expanduser()
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise ValueError(
-            f"an amateur is a model's folder or hub id, but {name} can't be read as either: {error}"
-        ) from error
+            f"an amateur is a whole model, but {name} holds an adapter. Merge it into its base "
+            "first: contralign merge."
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with readable("an amateur", name):
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto")
+    return model.to(device).eval()
 
 
 def without_adapter(model: PreTrainedModel) -> PreTrainedModel:

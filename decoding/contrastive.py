@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from .amateur import amateur_branch
+from .amateur import amateur_branch, amateur_digest
 from .checks import at_least, fraction, one_of, positive, whole
 from .divergence import log_probs
 from .method import Inputs, Logits, Source
@@ -65,6 +65,10 @@ class CD(Promptless):
             kept = kept & (expert >= best[..., -1:])
         return (log_probs(expert) - self.coef * amateur).masked_fill(~kept, -math.inf)
 
+    @property
+    def digest(self) -> str:
+        return amateur_digest(self.amateur)
+
     def own_sources(self, model: PreTrainedModel, inputs: Inputs) -> list[Source]:
         """Let the amateur read the prompt.
 
@@ -99,6 +103,10 @@ class ImprovedCD(Promptless):
         (contrast,) = contrasts
         scores = contrasted(expert, contrast, self.beta)
         return scores.masked_fill(~plausible(expert, self.alpha), -math.inf)
+
+    @property
+    def digest(self) -> str:
+        return amateur_digest(self.amateur)
 
     def own_sources(self, model: PreTrainedModel, inputs: Inputs) -> list[Source]:
         """Let the amateur read the prompt.

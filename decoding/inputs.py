@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .method import Inputs
+from .vocabulary import place_ids, vocabulary_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,10 +30,10 @@ def checked(inputs: Inputs, name: str, model: PreTrainedModel, rows: int | None 
     """
     check_mapping(inputs, name)
     ids = inputs.get("input_ids")
-    if not isinstance(ids, Tensor) or ids.ndim != 2:
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.dtype not in (torch.long, torch.int):
         raise ValueError(
-            f"{name} needs input_ids, a [rows, length] tensor, got {describe(ids)}. Tokenize with "
-            "return_tensors='pt', or use contralign.decoding.encode."
+            f"{name} needs input_ids, a [rows, length] tensor of integers, got {describe(ids)}. "
+            "Tokenize with return_tensors='pt', or use contralign.decoding.encode."
         )
     if rows is not None and len(ids) != rows:
         raise ValueError(
@@ -52,8 +53,26 @@ def checked(inputs: Inputs, name: str, model: PreTrainedModel, rows: int | None 
                 "whether it is padding. Pass the mask that the tokenizer returns."
             )
         mask = torch.ones_like(ids)
+    elif not isinstance(mask, Tensor):
+        raise ValueError(
+            f"{name} needs an attention_mask that is a tensor like input_ids, got {describe(mask)}."
+            " Pass the mask that the tokenizer returns."
+        )
     _check_padding(mask, ids, name, model)
+    _check_tokens(ids, name, model)
     return {**inputs, "attention_mask": mask}
+
+
+def _check_tokens(ids: Tensor, name: str, model: PreTrainedModel) -> None:
+    size = vocabulary_size(model)
+    if int(ids.min()) >= 0 and int(ids.max()) < size:
+        return
+    outside = {x for x in ids.flatten().tolist() if not 0 <= x < size}
+    if foreign := sorted(outside - {*place_ids(model)}):
+        raise ValueError(
+            f"{name} is made of ids of the model's {size} tokens, got {foreign[0]}. Tokenize with "
+            "the model's own tokenizer."
+        )
 
 
 def check_mapping(inputs: object, name: str) -> None:
@@ -111,7 +130,14 @@ def as_branches(branch: Inputs | Sequence[Inputs] | None) -> list[Inputs]:
     """Accept one branch's inputs, a list of them, or none."""
     if branch is None:
         return []
-    return [branch] if isinstance(branch, Mapping) else list(branch)
+    if isinstance(branch, Mapping):
+        return [branch]
+    if not isinstance(branch, Sequence):
+        raise ValueError(
+            f"branch is the inputs of a contrast branch, or a list of them, got {describe(branch)}."
+            " Build them with method.branches(...)."
+        )
+    return list(branch)
 
 
 def describe(value: object) -> str:

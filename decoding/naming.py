@@ -89,6 +89,8 @@ def parse(text: str) -> Decoding:
     Raises:
         ValueError: The name, or a method, parameter, value or search in it, is not one we know.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"a decoding is named by text such as 'cad:alpha=1', got {text!r:.80}.")
     body, at, search = text.rpartition("@") if "@" in text else (text, "", "greedy")
     _check_search(search)
     if body in SHORT:
@@ -113,6 +115,8 @@ def parse_list(text: str) -> list[Decoding]:
     Raises:
         ValueError: One of the names is wrong, or two mean the same.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"decodings are named by text such as 'greedy,cad', got {text!r:.80}.")
     written = [name.strip() for name in re.split(r",(?!\s*\d)", text)]
     if "" in written:
         raise ValueError(f"methods are separated by one comma each, got {text!r}. Remove the rest.")

@@ -16,6 +16,7 @@ from transformers import LogitsProcessor
 
 from .exits import check_readable, exit_logits
 from .eyes import sees_itself
+from .inputs import check_room
 from .method import Inputs, Method
 from .refusals import refuse_method, unwrapped
 from .run import BranchRun
@@ -45,6 +46,7 @@ def processor(
     refuse_method(method)
     whole = method.expert(unwrapped(model))
     sources = resolved(whole, inputs, method, branch)
+    check_room(whole, sources.main["input_ids"].shape[1], 1, "the main prompt")
     own = not sees_itself(whole)
     if sources.exits or own:
         name, hidden = "the main prompt", bool(sources.exits)

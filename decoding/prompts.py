@@ -110,6 +110,8 @@ def _templated(processor: Any, index: int, turns: Messages) -> str:
 
 
 def _check_batch(messages: Sequence[Messages]) -> None:
+    if not isinstance(messages, Sequence):
+        raise ValueError(f"encode takes a list of prompts, got {messages!r:.80}. Pass [prompt].")
     if isinstance(messages, str) or any(isinstance(prompt, Mapping) for prompt in messages):
         raise ValueError("encode takes a list of prompts, got a single one. Pass [prompt].")
     if not messages:
@@ -150,6 +152,11 @@ def _refuse_empty(indices: list[int]) -> None:
 
 
 def _check_padding(tokenizer: Any) -> None:
+    if not hasattr(tokenizer, "pad_token"):
+        raise ValueError(
+            f"prompts are encoded by a tokenizer or processor, got {tokenizer!r:.80}. Load one "
+            "with AutoTokenizer or AutoProcessor."
+        )
     if tokenizer.pad_token is None:
         raise ValueError(
             "prompts of one batch are padded to one length, and this tokenizer has no pad token. "

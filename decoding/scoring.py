@@ -81,6 +81,8 @@ def _read(model: nn.Module, answers: Sequence[Sequence[int]]) -> list[list[int]]
             f"answers are lists of token ids, one a prompt, got {answers!r:.80}. Tokenize each: "
             "tokenizer(text, add_special_tokens=False).input_ids."
         ) from error
+    if not read:
+        raise ValueError("score takes one answer for each prompt, got none.")
     if empty := [number for number, answer in enumerate(read) if not answer]:
         raise ValueError(f"answers {empty} are empty. Give each at least one token.")
     size = vocabulary_size(unwrapped(model))

@@ -50,7 +50,8 @@ class _View(GenerationMixin):
         kwargs["generation_config"] = generation_config
         refuse_options(base, kwargs, handed=() if base is whole else ("inputs_embeds",))
         given = {"input_ids": inputs} if inputs is not None else {}
-        given |= {key: value for key, value in kwargs.items() if isinstance(value, Tensor)}
+        kept = {key for key, value in kwargs.items() if isinstance(value, Tensor)}
+        given |= {key: kwargs[key] for key in (kept | {"attention_mask"}) & kwargs.keys()}
         sources = resolved(whole, given, method, branch)
         kwargs["attention_mask"] = sources.main["attention_mask"]
         self.__dict__["_contrast"] = Contrast(base, method, sources, execution)
@@ -159,6 +160,21 @@ class _View(GenerationMixin):
         else:
             self._contrast.execution.reorder(cache, beam_idx)
         return cache
+
+
+def check_call(
+    model: nn.Module, inputs: Inputs, method: Method, branch: Sequence[Inputs], execution: str
+) -> None:
+    """Refuse what `generate`, or of a method for closed answers `score`, would; nothing is read.
+
+    Raises:
+        ValueError: Inputs, branches or an execution that can't be.
+    """
+    whole = method.expert(unwrapped(model))
+    sources = resolved(whole, inputs, method, branch)
+    if method.generates:
+        wrap(model, method, branch, execution)
+        Contrast(speaker(whole), method, sources, execution)
 
 
 def wrap(

@@ -1,6 +1,7 @@
 """Measuring: benchmarks, models that answer them, runs, and reports with intervals."""
 
 from .answers import Answer
+from .arguments import Answerer
 from .ask import Ask, Benchmark, Row, Scored
 from .baselines import missing_baselines, with_baselines
 from .chair import Chair, hallucination
@@ -11,7 +12,7 @@ from .nq_synth import NQSynth
 from .pope import Pope
 from .qa import contains, exact_match, f1, normalize, truncate
 from .report import write_report
-from .runner import Answerer, Outcome, RunResult, run
+from .runner import Outcome, RunResult, run
 from .sampling import KeyedSampling, item_seed
 from .statistics import Estimate, Paired, holm, mean_estimate, paired
 from .summary import summarize

@@ -89,6 +89,8 @@ def _parsed(line: bytes, where: str) -> tuple[str, Answer]:
                 seconds=float(fields["seconds"]),
                 off_label=bool(fields.get("off_label")),
             )
+        if not isinstance(answer.text, str):
+            raise TypeError(f"text is {answer.text!r:.40}")
         return str(fields["key"]), answer
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,8 @@ from typing import Any
 import PIL
 import torch
 import transformers
-from torch import Tensor
 
-SAMPLED = 64
+from contralign.decoding.digest import weights_digest
 
 
 def fingerprint(model: Any) -> dict[str, Any]:
@@ -47,22 +48,21 @@ def image_processing(processor: Any) -> dict[str, Any]:
     }
 
 
-def weights_digest(model: Any) -> str:
-    """Digest every tensor's name, shape, dtype and up to 64 of its values, evenly spaced.
+def reading(processor: Any, ends: int | Sequence[int]) -> dict[str, Any]:
+    """Identify what turns prompts into ids and ids into answers.
 
-    Training moves all of a tensor's values, so the sample notices it; values that were offloaded to
-    the disk are left out.
+    Args:
+        processor: Tokenizer or processor.
+        ends: The tokens that end an answer.
+
+    Returns:
+        A digest of the tokenizer, the chat template and the ends.
     """
-    digest = blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        if not tensor.is_meta:
-            digest.update(_sampled(tensor).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _sampled(tensor: Tensor) -> Tensor:
-    flat = tensor.detach().reshape(-1)
-    count = min(len(flat), SAMPLED)
-    where = torch.linspace(0, len(flat) - 1, count, dtype=torch.float64).long()
-    return flat[where.to(flat.device)].double().cpu()
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        # Calls leave their padding and truncation behind in it.
+        said = {**json.loads(backend.to_str()), "padding": None, "truncation": None}
+    else:
+        said = tokenizer.get_vocab()
+    written = json.dumps([said, processor.chat_template, ends], sort_keys=True)
+    return {"tokenizer": blake2b(written.encode(), digest_size=16).hexdigest()}

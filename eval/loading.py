@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from contralign.decoding.projections import WEIGHTS as PROJECTIONS
+from contralign.decoding.readable import readable
 
 CHAT = ("auto", "on", "off")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -53,12 +54,8 @@ def check_names(name: str, adapter: str | None, revision: str | None = None) -> 
 def _check_model(name: str, revision: str | None) -> None:
     if Path(name).is_dir():
         _check_folder(Path(name), revision)
-    try:
+    with readable("a model", name):
         AutoConfig.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"a model is a folder or a hub id, but {name} can't be read as either: {error}"
-        ) from error
 
 
 def _check_folder(folder: Path, revision: str | None) -> None:
@@ -83,19 +80,15 @@ def _check_adapter(adapter: str) -> None:
             f"{adapter} holds a whole model, not an adapter: training without use_peft writes one. "
             "Name it as the model."
         )
-    try:
+    with readable("an adapter", adapter):
         PeftConfig.from_pretrained(adapter)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"an adapter is a folder that training wrote, or a hub id, but {adapter} can't be read "
-            f"as either: {error}"
-        ) from error
 
 
 def load_processor(name: str, revision: str | None) -> Any:
     """Load a model's tokenizer, or the processor of a model with eyes, with a pad token."""
     kind = AutoProcessor if has_eyes(name, revision) else AutoTokenizer
-    processor = kind.from_pretrained(name, revision=revision)
+    with readable("a tokenizer or processor", name):
+        processor = kind.from_pretrained(name, revision=revision)
     tokenizer = getattr(processor, "tokenizer", processor)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -108,8 +101,14 @@ def load_weights(
     """Load a model for inference, with an adapter on top if one is named."""
     kind = AutoModelForImageTextToText if has_eyes(name, revision) else AutoModelForCausalLM
     device_map = device or str(PartialState().device)
-    model: Any = kind.from_pretrained(name, revision=revision, dtype=dtype, device_map=device_map)
-    return (model if adapter is None else PeftModel.from_pretrained(model, adapter)).eval()
+    with readable("a model", name):
+        model: Any = kind.from_pretrained(
+            name, revision=revision, dtype=dtype, device_map=device_map
+        )
+    if adapter is not None:
+        with readable(f"an adapter of {name}", adapter):
+            model = PeftModel.from_pretrained(model, adapter)
+    return model.eval()
 
 
 def has_eyes(name: str, revision: str | None) -> bool:

@@ -48,9 +48,10 @@ def notes(report: Report) -> list[str]:
     if report["less_is_better"]:
         said.append(f"Less is better: a row is won where its {report['metric']} is below greedy's.")
     if report.get("left_out"):
+        files = ", ".join(f"answers/{name}.jsonl" for name in report["left_out"])
         said.append(
-            f"Not in this report, though answered in this folder: {', '.join(report['left_out'])}. "
-            "Name those methods too to have them here."
+            f"Not in this report, though in this folder, are the answers in {files}. Name their "
+            "methods too to have them here."
         )
     if report["missing_baselines"]:
         said.append(f"Baselines not run: {', '.join(report['missing_baselines'])}.")

@@ -20,13 +20,15 @@ from contralign.decoding import Decoding, ImageError, Messages, encode, wrap
 from contralign.decoding.inputs import context_size
 from contralign.decoding.places import placed, sees
 from contralign.decoding.prefix import Prefixes
+from contralign.decoding.refusals import unwrapped
 from contralign.decoding.speaker import speaker
+from contralign.decoding.view import check_call
 from contralign.devices import check_device
 
 from .answers import Answer
 from .ask import Ask
 from .closed import Encoded, check_closed, closed_answers
-from .fingerprint import fingerprint, image_processing
+from .fingerprint import fingerprint, image_processing, reading
 from .loading import check_dtype, check_names, load_processor, load_weights, uses_chat
 from .pictures import example, opened
 from .sampling import search_options
@@ -51,6 +53,7 @@ class LanguageModel:
     def __init__(
         self, model: Any, processor: Any, *, chat: str = "auto", system: str | None = None
     ) -> None:
+        unwrapped(model)  # refuses what can't generate
         self.model, self.processor, self.system = model, processor, system
         self.tokenizer = processor.tokenizer if sees(processor) else processor
         self.chat = uses_chat(chat, bool(processor.chat_template))
@@ -99,6 +102,7 @@ class LanguageModel:
     def fingerprint(self) -> dict[str, Any]:
         """What every answer depends on besides the ask: weights, dtype, versions, chat settings."""
         seen = image_processing(self.processor) if sees(self.processor) else {}
+        seen |= reading(self.processor, self._generation_config.eos_token_id)
         return {**fingerprint(self.model), **seen, "chat": self.chat, "system": self.system}
 
     def check(self, asks: Sequence[Ask], decoding: Decoding, execution: str = "auto") -> None:
@@ -117,13 +121,9 @@ class LanguageModel:
         check_closed(asks, decoding, self.tokenizer)
         shortest, limit = min(ask.max_new_tokens for ask in asks), context_size(self.model)
         if limit is not None and shortest >= limit:
-            raise ValueError(
-                f"max_new_tokens must be below the model's context of {limit}, got {shortest}."
-            )
+            raise ValueError(f"max_new_tokens must be below a context of {limit}, got {shortest}.")
         inputs, branch = self.encoded([example(asks)], decoding, [0])
-        decoding.method.sources(self.model, inputs, branch)
-        if decoding.method.generates:
-            wrap(self.model, decoding.method, branch, execution)
+        check_call(self.model, inputs, decoding.method, branch, execution)
 
     def answers(
         self,

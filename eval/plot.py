@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 BASELINES = ("plain", "cutoff-only")
 BASELINE, METHOD = "#b8bec9", "#5b8fc7"
+LONGEST = 36
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "contralign",
@@ -61,10 +62,15 @@ def _draw(panel: Axes, metric: str, methods: Sequence[Mapping[str, Any]]) -> Non
     if all(0 <= end <= 1 for end in ends):
         panel.set_xlim(0, 1)
     panel.set_title(metric, loc="left", fontweight="bold")
-    panel.set_yticks(range(len(methods)), [method["label"] for method in methods])
+    panel.set_yticks(range(len(methods)), [_short(method["label"]) for method in methods])
     panel.set_ylim(len(methods) - 0.4, -0.6)
     panel.tick_params(length=0)
     panel.grid(axis="x", color="#e4e6ea", linewidth=0.8)
     panel.set_axisbelow(True)
     panel.spines[:].set_visible(False)
     panel.axvline(0, color="#888888", linewidth=0.8)
+
+
+def _short(label: str) -> str:
+    """Leave out the middle of a long label, such as one with a path: bars need room."""
+    return label if len(label) <= LONGEST else f"{label[:11]}…{label[-(LONGEST - 12) :]}"

@@ -50,6 +50,11 @@ def write_report(
     Returns:
         What `report.json` holds.
     """
+    if not isinstance(result, RunResult) or not isinstance(output, str | Path):
+        raise ValueError(
+            f"a report is of what run returned, into a folder, got a {type(result).__name__} and "
+            f"{output!r:.80}."
+        )
     report = build_report(result, command or shlex.join(sys.orig_argv))
     if PartialState().is_main_process:
         folder = Path(output)

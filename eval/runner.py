@@ -13,47 +13,22 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from accelerate import PartialState
 from tqdm import tqdm
 
 from contralign.decoding import Decoding
-from contralign.decoding.checks import whole
 from contralign.files import LineFile
 from contralign.folder import check_folder, occupied, write_settings
 
 from .answers import Answer, Record, answer_files, read_answers
-from .ask import Ask, Benchmark, Scored
+from .arguments import Answerer, check_arguments, check_parts
+from .ask import Benchmark, Scored
 from .plan import Item, Plan, load_items, settings
 from .statistics import Estimate
 
 logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Answerer(Protocol):
-    """What the runner needs of a model; `LanguageModel` is one."""
-
-    @property
-    def fingerprint(self) -> Mapping[str, Any]:
-        """JSON values that change whenever an answer could."""
-        ...
-
-    def check(self, asks: Sequence[Ask], decoding: Decoding, execution: str) -> None:
-        """Raise ValueError for what can't be answered, before anything is."""
-        ...
-
-    def answers(
-        self,
-        asks: Sequence[Ask],
-        decoding: Decoding,
-        seeds: Sequence[int],
-        execution: str,
-        noise_seeds: Sequence[int] | None = None,
-    ) -> list[Answer]:
-        """Answer one batch; an ask that can't be gets an `Answer` with an error."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -143,7 +118,8 @@ def run(
     Raises:
         ValueError: Bad arguments, data, or an output folder of another run; before any answer.
     """
-    _check_arguments(decodings, limit, batch_size, seed)
+    check_parts(benchmark, model, output)
+    check_arguments(decodings, limit, batch_size, seed)
     options = {"batch_size": batch_size, "seed": seed, "execution": execution}
     plans = _plans(benchmark, model, decodings, limit, options)
     items, chosen, folder = plans[0].items, plans[0].settings, Path(output)
@@ -164,26 +140,6 @@ def run(
         ]
         left_out = sorted(answer_files(folder).keys() - {plan.file_name for plan in plans})
     return RunResult(benchmark, items, chosen, outcomes, state.num_processes, left_out)
-
-
-def _check_arguments(
-    decodings: Sequence[Decoding], limit: int | None, batch_size: int, seed: int
-) -> None:
-    if isinstance(decodings, str) or not all(isinstance(one, Decoding) for one in decodings):
-        raise ValueError(
-            f"a run takes decodings, got {decodings!r:.80}. Make them of their names: "
-            "parse_list('greedy,cad')."
-        )
-    if not decodings:
-        raise ValueError("a run needs at least one decoding, got none. Pass [parse('greedy')].")
-    names = [str(decoding) for decoding in decodings]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"each decoding is run once, got {', '.join(repeated)} more than once.")
-    whole("batch_size", batch_size, 1)
-    whole("seed", seed, 0)
-    if limit is not None:
-        whole("limit", limit, 1)
 
 
 def _plans(

@@ -27,7 +27,32 @@ CALLS = {
     'score(model, inputs["input_ids"], [[4]], Plain())': "the main prompt is a mapping",
     "first_token(model, None, Plain())": "the main prompt is a mapping with input_ids and "
     "attention_mask, got NoneType",
-    'generate(model, inputs, CAD(), inputs["input_ids"])': "contrast branch 1 is a mapping",
+    'generate(model, inputs, CAD(), inputs["input_ids"])': "branch is the inputs of a contrast "
+    "branch, or a list of them, got shape (1, 1)",
+    "generate(model, inputs, CAD(), 5)": "branch is the inputs of a contrast branch",
+    'generate(model, inputs, CAD(), [inputs["input_ids"]])': "contrast branch 1 is a mapping",
+    'generate(model, {**inputs, "attention_mask": [[1, 1]]}, Plain())': "needs an attention_mask "
+    "that is a tensor",
+    'generate(model, {"input_ids": torch.tensor([[1.0]])}, Plain())': "tensor of integers",
+    'generate(model, {"input_ids": torch.tensor([[30]])}, Plain())': "the main prompt is made of "
+    "ids of the model's 30 tokens, got 30. Tokenize with",
+    'score(model, {"input_ids": torch.tensor([[-1]])}, [[4]], Plain())': "got -1",
+    'processor(model, {"input_ids": torch.full((1, 32), 4)}, Plain())': "the main prompt has 32 "
+    "tokens and up to 1 more are to come, but the model's context holds 32",
+    "score(model, inputs, [], Plain())": "one answer for each prompt, got none",
+    "parse(None)": "a decoding is named by text such as 'cad:alpha=1', got None",
+    "parse_list([])": "decodings are named by text such as 'greedy,cad', got []",
+    "encode(tokenizer, None)": "encode takes a list of prompts, got None",
+    'encode("tokenizer", ["a"])': "encoded by a tokenizer or processor, got 'tokenizer'",
+    'LanguageModel("model", tokenizer)': "a transformers model with generate, got str",
+    'run("counterfacts", Adder(), [parse("cad")], "run")': "a benchmark is one such as Counterfacts"
+    "(), got 'counterfacts'",
+    'run(Sums, Adder(), [parse("cad")], "run")': "a benchmark is one such as",
+    'run(Sums(), model, [parse("cad")], "run")': "a run asks a LanguageModel(model, tokenizer), "
+    "got a LlamaForCausalLM",
+    'run(Sums(), Adder(), parse("cad"), "run")': "a run takes decodings",
+    'run(Sums(), Adder(), [parse("cad")], None)': "output is the path of a folder, got None",
+    'write_report(None, "run")': "a report is of what run returned, into a folder, got a NoneType",
     'score(model, inputs, ["a"], Plain())': "answers are lists of token ids, one a prompt, got "
     "['a']. Tokenize each",
     'score(model, inputs, "a", Plain())': "answers are lists of token ids",
@@ -53,7 +78,7 @@ import json, sys
 import numpy, torch
 from eval_doubles import Adder, Sums, tiny_llama, tiny_tokenizer
 from contralign.decoding import *
-from contralign.eval import run
+from contralign.eval import LanguageModel, run, write_report
 
 model, tokenizer = tiny_llama(), tiny_tokenizer()
 inputs = encode(tokenizer, ["a"])

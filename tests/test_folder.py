@@ -62,6 +62,13 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         check_folder(tmp_path / "run", SETTINGS)
 
 
+@pytest.mark.parametrize("text", ["[1]", "null", "3"])
+def test_settings_of_something_else_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run\.json holds no settings of a run"):
+        check_folder(tmp_path, SETTINGS)
+
+
 def test_broken_settings_are_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json can't be read"):

@@ -222,7 +222,8 @@ def check_suited(decodings: Sequence[Decoding], benchmark: str, ask: Ask) -> Non
 
 def as_options(settings: dict[str, Any]) -> dict[str, Any]:
     """Name a run's settings as on the command line; the model's weights are compared later."""
-    benchmark = settings.get("benchmark", {})
+    benchmark = settings.get("benchmark")
+    benchmark = benchmark if isinstance(benchmark, dict) else {"name": benchmark}
     known = {name: settings.get(name) for name in ("limit", "batch_size", "seed", "execution")}
     chosen = {**known, **benchmark.get("options", {})}
     return {

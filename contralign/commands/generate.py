@@ -102,14 +102,32 @@ def _prompts(args: argparse.Namespace) -> tuple[str, str | None]:
     """The prompt, and what it is held against."""
     for name in ("question", "contrast"):
         said = getattr(args, name)
-        if said is not None and not said.strip():
+        if said is not None and not _text(said, f"--{name}").strip():
             raise ValueError(f"--{name} says something, got {said!r}.")
     if args.context is None:
         return args.question, args.contrast
-    context = (sys.stdin.read() if args.context == "-" else read_text(Path(args.context))).strip()
+    if not args.context:
+        raise ValueError("--context names a file, or is - for stdin, got ''. Name one.")
+    context = (_stdin() if args.context == "-" else read_text(Path(args.context))).strip()
     if not context:
         raise ValueError(f"a context says something, got none from {args.context}. Leave it out.")
     return f"{context}\n\n{args.question}", args.contrast or args.question
+
+
+def _stdin() -> str:
+    try:
+        return _text(sys.stdin.read(), "stdin")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"stdin is no UTF-8 text: {error}. Recode it.") from error
+
+
+def _text(said: str, where: str) -> str:
+    """Refuse what Python has smuggled bytes into that are no text."""
+    try:
+        said.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where} is no UTF-8 text: {said!r:.80}. Recode it.") from error
+    return said
 
 
 def _check_contrast(

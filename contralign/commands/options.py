@@ -201,12 +201,15 @@ def positive(text: str) -> int:
 
 
 def natural(text: str) -> int:
-    """Read a number of at least 0.
+    """Read a number of at least 0 that PyTorch's generators take.
 
     Raises:
         ArgumentTypeError: It is none.
     """
-    return _whole(text, 0)
+    number = _whole(text, 0)
+    if number >= 2**63:
+        raise argparse.ArgumentTypeError(f"takes a number below 2 ** 63, got {text}.")
+    return number
 
 
 def _whole(text: str, least: int) -> int:

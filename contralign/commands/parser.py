@@ -78,11 +78,14 @@ class Parser(argparse.ArgumentParser):
     def _with_config(self, words: list[str]) -> list[str]:
         """Put what the file says in front of the words, which therefore win."""
         finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        finder.add_argument("--config")
+        finder.add_argument("--config", action="append", default=[])
+        vars(finder)["error"] = self.error
         found, rest = finder.parse_known_args(words)
-        if found.config is None:
+        if not found.config:
             return words
-        return [*self._words(found.config), *rest]
+        if len(found.config) > 1:
+            self.error(f"--config is given once, got {', '.join(found.config)}.")
+        return [*self._words(found.config[0]), *rest]
 
     def _words(self, file: str) -> list[str]:
         settings = read_config(Path(file))
@@ -96,9 +99,20 @@ class Parser(argparse.ArgumentParser):
         for key, value in settings.items():
             if key not in actions:
                 self.error(f"{file}: {_unknown('key', key, actions)}")
-            if value is not None:
-                words.append(_word(file, key, value, switch=actions[key].nargs == 0))
+            repeated = isinstance(actions[key], argparse._AppendAction)
+            each = value if repeated and isinstance(value, list) else [value]
+            words += [self._word(file, actions[key], key, x) for x in each if x is not None]
         return words
+
+    def _word(self, file: str, action: argparse.Action, key: str, value: Any) -> str:
+        switch = action.nargs == 0
+        word = _word(file, key, value, switch=switch)
+        if not switch:
+            try:
+                self._check_value(action, self._get_value(action, word.partition("=")[2]))
+            except argparse.ArgumentError as error:
+                self.error(f"{file}: {key}: {error.message}")
+        return word
 
 
 def complain(message: str, code: int) -> int:

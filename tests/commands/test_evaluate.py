@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from contralign import eval as measuring
 from contralign.cli import build_parser, main
 from contralign.commands import evaluate
 from contralign.commands.options import made
 from contralign.decoding import parse_list
+from contralign.decoding.amateur import loaded
 from contralign.folder import occupied
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "eval"
@@ -150,6 +153,34 @@ def test_a_second_run_in_a_folder_is_refused_before_the_model_is_loaded(
     assert f"another run is going on in {tmp_path / 'run'}" in capsys.readouterr().err
 
 
+def test_an_execution_that_a_method_can_t_have_is_refused_before_any_answer(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    amateur = f"--methods=greedy,cd:amateur={model_folder}"
+    more = [amateur, "--execution=merged", "--max-new-tokens=2"]
+    assert main(words(model_folder, tmp_path / "run", *more)) == 2
+    assert "which a contrast read by another model rules out" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_answers_of_an_amateur_that_changed_are_computed_anew(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resumed = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        amateur = AutoModelForCausalLM.from_pretrained(model_folder)
+        amateur.lm_head.weight.data += seed * torch.randn_like(amateur.lm_head.weight)
+        amateur.save_pretrained(tmp_path / "amateur")
+        AutoTokenizer.from_pretrained(model_folder).save_pretrained(tmp_path / "amateur")
+        loaded.cache_clear()
+        more = [f"--methods=cd:amateur={tmp_path / 'amateur'}", "--max-new-tokens=2"]
+        assert main(words(model_folder, tmp_path / "run", *more)) == 0
+        report = json.loads((tmp_path / "run" / "report.json").read_text())
+        resumed.append(report["methods"][0]["resumed"])
+    assert resumed == [0, 3, 0]
+
+
 def test_a_run_without_any_answer_is_no_success(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,10 +191,7 @@ def test_a_run_without_any_answer_is_no_success(
     assert "| greedy" in printed.out
     assert " 1.000" not in printed.out
     assert main(words(model_folder, tmp_path / "other", "--max-new-tokens=512")) == 2
-    assert (
-        "max_new_tokens must be below the model's context of 512, got 512"
-        in capsys.readouterr().err
-    )
+    assert "max_new_tokens must be below a context of 512, got 512" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 

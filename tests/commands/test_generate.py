@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from align_vlms import picture
+from eval_doubles import tiny_llama
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from vlms import family
 
@@ -122,6 +125,8 @@ def test_a_question_can_be_about_pictures(
         (["--revision", "main"], "a revision is of a repository on the hub, got revision main"),
         (["--device", "cuda:99"], "a model is put on a device of this machine, got 'cuda:99'"),
         (["--device", "gpu"], "got 'gpu'"),
+        (["--device", "meta"], "got 'meta': it holds no values"),
+        (["--context", ""], "--context names a file, or is - for stdin, got ''"),
         (["--image", "a.png"], "--image takes a file, but there is none at a.png"),
         (["--method", "cad"], "cad holds the prompt against the same without its context"),
         (["--method", "coied"], "no decoding method is called 'coied'. Did you mean 'coiecd'?"),
@@ -144,12 +149,52 @@ def test_refuses_an_empty_context(
     assert "a context says something, got none from" in capsys.readouterr().err
 
 
+def test_words_that_are_no_text_are_named(
+    model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smuggled = b"caf\xe9".decode("utf-8", "surrogateescape")
+    for words, where in ((["--context", "-"], "stdin"), (["--question", smuggled], "--question")):
+        monkeypatch.setattr("sys.stdin", io.StringIO(smuggled))
+        assert main(answered(model_folder, *words)) == 2
+        assert f"{where} is no UTF-8 text" in capsys.readouterr().err
+
+
+def test_what_does_not_fit_a_model_is_named(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = get_peft_model(tiny_llama(hidden_size=32), LoraConfig(target_modules=["q_proj"]))
+    wide.save_pretrained(tmp_path / "adapter")
+    shutil.copytree(model_folder, tmp_path / "broken")
+    weights = tmp_path / "broken" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    shutil.copytree(model_folder, tmp_path / "bare")
+    for file in (tmp_path / "bare").glob("tokenizer*"):
+        file.unlink()
+    small = tmp_path / "small"
+    shutil.copytree(model_folder, small)
+    tiny_llama(vocab_size=5).save_pretrained(small)
+    for words, complaint in (
+        (["--adapter", str(tmp_path / "adapter")], f"{tmp_path / 'adapter'} can't be read as"),
+        (["--model", str(tmp_path / "broken")], f"{tmp_path / 'broken'} can't be read as either"),
+        (["--model", str(tmp_path / "bare")], f"{tmp_path / 'bare'} can't be read as either"),
+        (["--model", str(small)], "the main prompt is made of ids of the model's 5 tokens, got"),
+    ):
+        assert main(answered(model_folder, *words)) == 2
+        assert complaint in capsys.readouterr().err
+
+
 def test_a_context_that_is_no_text_is_named(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (file := tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     assert main(answered(model_folder, "--context", str(file))) == 2
     assert f"{file} is no UTF-8 text" in capsys.readouterr().err
+
+
+def test_a_seed_has_an_end(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(answered(model_folder, f"--seed={2**63}"))
+    assert f"takes a number below 2 ** 63, got {2**63}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", ["-1", "0.5", "x"])

@@ -98,6 +98,21 @@ def test_refuses_files_that_set_no_options(
     assert complaint in str(refused.value)
 
 
+def test_a_list_repeats_an_option_that_can_be_repeated(parser: Parser, tmp_path: Path) -> None:
+    parser.add_argument("--nut", action="append", default=[])
+    config = written(tmp_path, "fruit: [fig, pear]\nnut: [pecan, 3]")
+    args = parser.parse_args([config, "--nut", "last"])
+    assert (args.fruit, args.nut) == ("fig,pear", ["pecan", "3", "last"])
+
+
+def test_there_is_one_file(
+    parser: Parser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = written(tmp_path, "fruit: fig")
+    assert "--config is given once, got" in refusal(parser, [config, config], capsys)
+    assert "argument --config: expected one argument" in refusal(parser, ["--config"], capsys)
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     for place in (tmp_path / "absent.yaml", tmp_path):
         with pytest.raises(ValueError, match="--config names a YAML file") as refused:
@@ -109,7 +124,7 @@ def test_a_bad_value_in_a_file_is_refused_like_a_word(
     parser: Parser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = written(tmp_path, "fruit: fig\nhow_many: many")
-    assert "argument --how-many: invalid int value: 'many'" in refusal(parser, [config], capsys)
+    assert "eat.yaml: how_many: invalid int value: 'many'" in refusal(parser, [config], capsys)
 
 
 @pytest.mark.parametrize("word", ["--friut", "--friut=fig"])

@@ -127,6 +127,25 @@ def test_an_amateur_that_is_nowhere_is_named(llama, inputs):
         generate(llama, inputs, CD(amateur="nobody/nothing"), **GREEDY)
 
 
+def test_a_broken_amateur_and_an_adapter_are_named(llama, inputs, tmp_path):
+    llama.save_pretrained(tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").touch()
+    for name, complaint in (("broken", "can't be read as either"), ("adapter", "holds an adapter")):
+        with pytest.raises(ValueError, match=f"{tmp_path / name} {complaint}"):
+            generate(llama, inputs, CD(amateur=str(tmp_path / name)), **GREEDY)
+
+
+def test_the_digest_is_of_the_amateur_s_weights(llama, own_llama):
+    assert (CD().digest, CD(amateur="base").digest) == ("", "")
+    digest = ImprovedCD(amateur=own_llama).digest
+    assert digest == CD(amateur=llama).digest != ""
+    with torch.no_grad():
+        own_llama.lm_head.weight.add_(0.1)
+    assert CD(amateur=own_llama).digest != digest
+
+
 def test_base_is_the_expert_without_its_adapter(adapted, llama, prompts, inputs, naive):
     method = ImprovedCD(amateur="base")
     ours = new_tokens(generate(adapted, inputs, method, **GREEDY), inputs)

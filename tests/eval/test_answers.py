@@ -84,7 +84,15 @@ def test_a_half_line_is_skipped_and_then_cut_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{half", "[]", '"text"', '{"key": "k"}', '{"key": "k", "text": "a", "tokens": null}']
+    "line",
+    [
+        "{half",
+        "[]",
+        '"text"',
+        '{"key": "k"}',
+        '{"key": "k", "text": "a", "tokens": null}',
+        '{"key": "k", "text": 3, "tokens": 1, "seconds": 0}',
+    ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "greedy.jsonl"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
 import transformers
-from eval_doubles import tiny_llama
+from eval_doubles import tiny_llama, tiny_tokenizer
 
-from contralign.eval.fingerprint import fingerprint, weights_digest
+from contralign.decoding.digest import weights_digest
+from contralign.eval.fingerprint import fingerprint, reading
 
 
 def test_it_names_what_computes() -> None:
@@ -27,24 +27,15 @@ def test_a_folder_is_known_by_its_last_part_and_its_weights(tmp_path: Path) -> N
     assert found["weights"] == weights_digest(tiny_llama())
 
 
-def test_a_training_step_changes_the_digest() -> None:
-    model = tiny_llama()
-    before = weights_digest(model)
-    model(torch.tensor([[3, 4]]), labels=torch.tensor([[3, 4]])).loss.backward()
-    torch.optim.SGD(model.model.layers[1].parameters(), lr=1e-3).step()
-    assert weights_digest(model) != before
-
-
-def test_dtype_and_shape_change_the_digest() -> None:
-    model = tiny_llama()
-    wider = copy.deepcopy(model)
-    wider.resize_token_embeddings(31)
-    digests = [weights_digest(each) for each in (model, wider, copy.deepcopy(model).bfloat16())]
-    assert len(set(digests)) == 3
-
-
-def test_empty_and_offloaded_tensors_are_no_obstacle() -> None:
-    model = torch.nn.Module()
-    model.register_buffer("empty", torch.empty(0))
-    model.register_buffer("elsewhere", torch.empty(3, device="meta"))
-    assert len(weights_digest(model)) == 32
+def test_a_tokenizer_is_known_by_its_tokens_template_and_ends() -> None:
+    tokenizer = tiny_tokenizer()
+    found = reading(tokenizer, 2)
+    assert found == reading(tiny_tokenizer(), 2)
+    tokenizer(["a b", "c"], padding=True, truncation=True, max_length=4)
+    assert reading(tokenizer, 2) == found
+    assert reading(tokenizer, [2, 3]) != found
+    tokenizer.chat_template = "{{ messages }}"
+    templated = reading(tokenizer, 2)
+    assert templated != found
+    tokenizer.add_tokens(["zebra"])
+    assert reading(tokenizer, 2) not in (found, templated)

@@ -162,6 +162,8 @@ def test_a_chat_template_is_used_when_there_is_one_and_it_is_wanted() -> None:
     assert texts(chat, "greedy") == texts(raw, "greedy", rendered) != texts(raw, "greedy")
     assert (chat.fingerprint["chat"], chat.fingerprint["system"]) == (True, "x y")
     assert raw.fingerprint["chat"] is False
+    plain = LanguageModel(tiny_llama(), tiny_tokenizer())
+    assert plain.fingerprint["tokenizer"] != raw.fingerprint["tokenizer"]
 
 
 @pytest.mark.parametrize(

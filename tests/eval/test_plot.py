@@ -34,6 +34,13 @@ def test_baselines_are_gray() -> None:
     assert fills("cad") == (0, 1)
 
 
+def test_the_middle_of_a_long_label_is_left_out() -> None:
+    path = "cd:amateur=/a/long/path/" + "to/" * 40 + "amateur"
+    svg = bars([method(path, em=value(0.4))], ["em", "f1"])
+    assert path not in svg
+    assert ">cd:amateur=…o/to/to/to/to/to/amateur<" in svg
+
+
 def test_the_same_numbers_give_the_same_text() -> None:
     methods = [method("plain", em=value(0.4), f1=value(0.6), length=value(12.0))]
     metrics = ["em", "f1", "length"]

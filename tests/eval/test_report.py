@@ -146,7 +146,7 @@ def test_answers_of_methods_that_were_not_named_again_are_said_to_be_left_out(
     assert built(tmp_path, "greedy,cad:alpha=1,sample")["left_out"] == []
     report = built(tmp_path, "greedy,cutoff-only")
     assert report["left_out"] == ["cad_alpha=1", "sample"]
-    said = "Not in this report, though answered in this folder: cad_alpha=1, sample. Name"
+    said = "are the answers in answers/cad_alpha=1.jsonl, answers/sample.jsonl. Name their methods"
     assert said in markdown(report)
     assert said in page(report)
     assert "Not in this report" not in markdown(built(tmp_path / "other"))
