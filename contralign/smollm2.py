@@ -8,11 +8,11 @@ folder as any transformers model's.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -99,7 +99,9 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def _check_installed() -> None:
-    missing = [name for name in ("gguf", "pip") if importlib.util.find_spec(name) is None]
+    # Not by their specs: setuptools hooks into a search for pip, and may warn.
+    installed = {one.name for one in metadata.distributions()}
+    missing = [name for name in ("gguf", "pip") if name not in installed]
     if missing:
         raise OSError(
             f"the demo's model needs {' and '.join(missing)}: pip install 'contralign[demo]', or "

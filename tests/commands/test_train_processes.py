@@ -47,7 +47,7 @@ def test_a_run_says_nothing_but_its_log(typed: dict[str, Any], tmp_path: Path) -
     assert (done.returncode, done.stderr) == (0, "")
     *log, last = done.stdout.splitlines()
     assert all(line.startswith("{") for line in log)
-    assert last == f"Model, card and curves: {tmp_path / 'out'}"
+    assert last == f"Model, card and curves: {tmp_path / 'out'} (after update 2 of 2)"
 
 
 @pytest.mark.slow
@@ -60,7 +60,7 @@ def test_two_processes_train_as_one(typed: dict[str, Any], tmp_path: Path) -> No
     apart = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
     done = executed(*TWO, **short, **apart, output_dir=two)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"Model, card and curves: {two}"
+    assert done.stdout.splitlines()[-1] == f"Model, card and curves: {two} (after update 4 of 4)"
     assert done.stdout.count("Model, card and curves") == 1
     for name in ("loss", "grad_norm", "rewards/margins", "num_tokens"):
         assert history(two, name) == pytest.approx(history(one, name), abs=2e-4)
