@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CD(Promptless):
+class _AgainstAmateur(Promptless):
+    amateur: Any = None
+
+    @property
+    def digest(self) -> str:
+        return amateur_digest(self.amateur)
+
+
+@dataclass(frozen=True)
+class CD(_AgainstAmateur):
     """`log p_expert - coef * log_softmax(l_amateur / amateur_temperature)` on the plausible tokens.
 
     Attributes:
@@ -41,7 +50,6 @@ class CD(Promptless):
 
     paper: ClassVar[str] = "Li et al. 2022, arXiv 2210.15097"
 
-    amateur: Any = None
     coef: float = 1.0
     amateur_temperature: float = 1.0
     cutoff: float = 0.1
@@ -65,10 +73,6 @@ class CD(Promptless):
             kept = kept & (expert >= best[..., -1:])
         return (log_probs(expert) - self.coef * amateur).masked_fill(~kept, -math.inf)
 
-    @property
-    def digest(self) -> str:
-        return amateur_digest(self.amateur)
-
     def own_sources(self, model: PreTrainedModel, inputs: Inputs) -> list[Source]:
         """Let the amateur read the prompt.
 
@@ -79,7 +83,7 @@ class CD(Promptless):
 
 
 @dataclass(frozen=True)
-class ImprovedCD(Promptless):
+class ImprovedCD(_AgainstAmateur):
     """`(1 + beta) * l_expert - beta * l_amateur` where `l_expert >= log(alpha) + max(l_expert)`.
 
     Attributes:
@@ -91,7 +95,6 @@ class ImprovedCD(Promptless):
 
     paper: ClassVar[str] = "O'Brien & Lewis 2023, arXiv 2309.09117"
 
-    amateur: Any = None
     alpha: float = 0.1
     beta: float = 0.5
 
@@ -103,10 +106,6 @@ class ImprovedCD(Promptless):
         (contrast,) = contrasts
         scores = contrasted(expert, contrast, self.beta)
         return scores.masked_fill(~plausible(expert, self.alpha), -math.inf)
-
-    @property
-    def digest(self) -> str:
-        return amateur_digest(self.amateur)
 
     def own_sources(self, model: PreTrainedModel, inputs: Inputs) -> list[Source]:
         """Let the amateur read the prompt.

@@ -50,8 +50,11 @@ class _View(GenerationMixin):
         kwargs["generation_config"] = generation_config
         refuse_options(base, kwargs, handed=() if base is whole else ("inputs_embeds",))
         given = {"input_ids": inputs} if inputs is not None else {}
-        kept = {key for key, value in kwargs.items() if isinstance(value, Tensor)}
-        given |= {key: kwargs[key] for key in (kept | {"attention_mask"}) & kwargs.keys()}
+        given |= {
+            key: value
+            for key, value in kwargs.items()
+            if isinstance(value, Tensor) or key == "attention_mask"
+        }
         sources = resolved(whole, given, method, branch)
         kwargs["attention_mask"] = sources.main["attention_mask"]
         self.__dict__["_contrast"] = Contrast(base, method, sources, execution)

@@ -62,8 +62,8 @@ def check_arguments(
     Raises:
         ValueError: Says what belongs there.
     """
-    given = [] if isinstance(decodings, str) or not isinstance(decodings, Sequence) else decodings
-    if given is not decodings or not all(isinstance(one, Decoding) for one in decodings):
+    listed = isinstance(decodings, Sequence) and not isinstance(decodings, str)
+    if not (listed and all(isinstance(one, Decoding) for one in decodings)):
         raise ValueError(
             f"a run takes decodings, got {decodings!r:.80}. Make them of their names: "
             "parse_list('greedy,cad')."

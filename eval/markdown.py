@@ -47,7 +47,7 @@ def notes(report: Report) -> list[str]:
     said = []
     if report["less_is_better"]:
         said.append(f"Less is better: a row is won where its {report['metric']} is below greedy's.")
-    if report.get("left_out"):
+    if report["left_out"]:
         files = ", ".join(f"answers/{name}.jsonl" for name in report["left_out"])
         said.append(
             f"Not in this report, though in this folder, are the answers in {files}. Name their "

@@ -101,10 +101,11 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{file}: {_unknown('key', key, actions)}")
             repeated = isinstance(actions[key], argparse._AppendAction)
             each = value if repeated and isinstance(value, list) else [value]
-            words += [self._word(file, actions[key], key, x) for x in each if x is not None]
+            words += [self._readable(file, actions[key], key, x) for x in each if x is not None]
         return words
 
-    def _word(self, file: str, action: argparse.Action, key: str, value: Any) -> str:
+    def _readable(self, file: str, action: argparse.Action, key: str, value: Any) -> str:
+        """The word of a key, which its option can read."""
         switch = action.nargs == 0
         word = _word(file, key, value, switch=switch)
         if not switch:
